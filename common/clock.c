@@ -1,0 +1,26 @@
+#include "common/clock.h"
+
+#include <time.h>
+
+static int64_t read_ns(clockid_t id)
+{
+    struct timespec now;
+
+    (void)clock_gettime(id, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t clock_mono_ms(void)
+{
+    return read_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+int64_t clock_mono_ns(void)
+{
+    return read_ns(CLOCK_MONOTONIC);
+}
+
+int64_t clock_real_ns(void)
+{
+    return read_ns(CLOCK_REALTIME);
+}

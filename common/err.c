@@ -1,0 +1,23 @@
+#include "common/err.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void errmsg_set(struct errmsg *msg, const char *format, ...)
+{
+    va_list args;
+
+    if (msg == NULL) {
+        return;
+    }
+    va_start(args, format);
+    (void)vsnprintf(msg->text, sizeof msg->text, format, args);
+    va_end(args);
+}
+
+const char *err_text(int error)
+{
+    const char *text = strerrordesc_np(error < 0 ? -error : error);
+
+    return text != NULL ? text : "unknown error";
+}

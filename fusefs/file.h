@@ -1,0 +1,203 @@
+/* The bytes of files: pending writes, extents, reads, read-ahead.
+ *
+ * Knows nothing of FUSE and nothing of RPC: object I/O carries the bytes, a
+ * `struct file_meta` (vtable) the extents. A file_store is one mount's; a file
+ * is one inode's, shared by all its open handles. Thread-safe; calls block.
+ *
+ * Writes are log-structured. Bytes written are appended to the stripe buffer of
+ * an object in the making, and a pending extent remembers where. A full stripe
+ * is encoded and sent while the writer goes on. A flush seals the object and
+ * commits its extents to the metadata shard. An overwrite is just a newer
+ * extent. A file of at most FILE_INLINE_MAX bytes gathers in memory and is
+ * committed as an inline extent instead. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/objio.h"
+
+#define FILE_INLINE_MAX 16384u
+
+/* A range of a file, as the shard knows it. */
+struct extent {
+    uint64_t offset; /* in the file */
+    uint64_t length; /* > 0 */
+    uint64_t object_offset;
+    uint32_t object;     /* index into the objects of the same list; unused when
+                            data is set */
+    const uint8_t *data; /* inline bytes, or NULL */
+};
+
+/* What a file's attributes say about its bytes. */
+struct file_attr {
+    uint64_t size;
+    uint64_t allocated; /* bytes covered by extents */
+    int64_t mtime_ns;
+    uint64_t data_version; /* changes with each change of the bytes */
+};
+
+/* A list of extents in file order with the objects they name. */
+struct layout {
+    struct file_attr attr;
+    struct extent *extents;
+    size_t n_extents;
+    struct object_info *objects;
+    size_t n_objects;
+    bool end;     /* no extents after these */
+    void *memory; /* owned: everything above lies here or is freed with it */
+    void (*release)(struct layout *layout);
+};
+
+/* New bytes of one file, to be committed. */
+struct file_write {
+    uint64_t ino;
+    const struct extent *extents; /* in file order, not overlapping */
+    size_t n_extents;
+    uint64_t end;     /* the file is at least this long afterwards */
+    int64_t mtime_ns; /* 0: leave it alone */
+};
+
+/* The metadata side, as this module needs it. All calls block; all return 0 or
+ * -errno after their own retries and deadline. */
+struct file_meta {
+    /* Extents that end after `offset`, a page of them. */
+    int (*get_layout)(struct file_meta *meta,
+                      uint64_t ino,
+                      uint64_t offset,
+                      struct layout *ret_layout);
+    /* Commit objects and extents of `n` files at once; `ret_attrs` are the new
+     * attributes of each. `durable`: return when the commit is. */
+    int (*commit)(struct file_meta *meta,
+                  const struct object_info *objects,
+                  size_t n_objects,
+                  const struct file_write *writes,
+                  size_t n,
+                  bool durable,
+                  struct file_attr *ret_attrs);
+    /* Make all earlier commits of this mount durable. */
+    int (*sync)(struct file_meta *meta);
+    /* truncate(2), fallocate(2) as metadata.proto's Allocate says, clone. */
+    int (*set_size)(struct file_meta *meta,
+                    uint64_t ino,
+                    uint64_t size,
+                    int64_t mtime_ns,
+                    struct file_attr *ret_attr);
+    int (*allocate)(struct file_meta *meta,
+                    uint64_t ino,
+                    uint64_t offset,
+                    uint64_t length,
+                    unsigned how,
+                    struct file_attr *ret_attr);
+    int (*clone)(struct file_meta *meta,
+                 uint64_t source,
+                 uint64_t source_offset,
+                 uint64_t ino,
+                 uint64_t offset,
+                 uint64_t length,
+                 uint64_t *ret_length,
+                 struct file_attr *ret_attr);
+    /* A fresh object id, without an RPC. */
+    int (*new_object_id)(struct file_meta *meta, struct object_id *ret_id);
+};
+
+struct file_store_config {
+    struct objio *objio;        /* borrowed */
+    struct file_meta *meta;     /* borrowed */
+    struct objio_policy policy; /* of new objects */
+    uint64_t cache_size;        /* bytes of memory for data, at least 32 MiB */
+    unsigned n_io_threads;      /* stripes in flight; 0: a good default */
+};
+
+struct file_store;
+
+/* Errors: -EINVAL cache_size too small; -ENOMEM; -EAGAIN no threads */
+MUST_CHECK int file_store_new(const struct file_store_config *config,
+                              struct file_store **ret_store);
+
+/* Everything must have been flushed and every file put. */
+void file_store_free(struct file_store *store);
+
+/* Flush and make durable everything of the mount (syncfs(2), unmount). The
+ * first error is returned, with how many bytes could not be saved in
+ * `*ret_lost`; they stay pending and may be tried again. */
+MUST_CHECK int file_store_sync(struct file_store *store, uint64_t *ret_lost);
+
+struct file;
+
+/* The file of an inode, counted: made on first get, freed after the last put
+ * when nothing is pending. Errors: -ENOMEM */
+MUST_CHECK int file_get(struct file_store *store,
+                        uint64_t ino,
+                        struct file **ret_file);
+void file_put(struct file *file);
+
+/* Tell what the shard said of the file, at lookup, getattr and open: cached
+ * extents are dropped when the data version is another, unless it is this
+ * mount's own doing. */
+void file_revalidate(struct file *file, const struct file_attr *attr);
+
+/* Put what is pending on top of the shard's attributes: size, allocated, mtime
+ * as this mount's programs must see them. */
+void file_overlay_attr(struct file *file, struct file_attr *attr);
+
+/* pread(2). `*ret_length` is shorter at the end of the file. Holes are zeros;
+ * an unreadable range is -EIO, never zeros.
+ * Errors: -EIO, -ETIMEDOUT, -EHOSTUNREACH, -ENOENT, -ENOMEM */
+MUST_CHECK int file_read(struct file *file,
+                         uint64_t offset,
+                         size_t length,
+                         uint8_t *target,
+                         size_t *ret_length);
+
+/* pwrite(2), all or nothing. `append`: at the end of the file, wherever it is
+ * (O_APPEND). May wait for memory, that is for stripes to be stored.
+ * Errors: -EFBIG, -ENOMEM; -EIO, -ENOSPC, -ETIMEDOUT, -EHOSTUNREACH when
+ * earlier bytes of this file could not be stored (told once). */
+MUST_CHECK int file_write(struct file *file,
+                          uint64_t offset,
+                          size_t length,
+                          const uint8_t *source,
+                          bool append);
+
+/* Commit what is pending: visible to others afterwards. Errors of the
+ * background are told here, once, like close(2) on NFS. */
+MUST_CHECK int file_flush(struct file *file);
+
+/* fsync(2): flush, and everything of this file durable. */
+MUST_CHECK int file_fsync(struct file *file);
+
+/* Before rename(2) over another file: what the name will expose must be as
+ * durable as the rename. */
+MUST_CHECK int file_sync_data(struct file *file);
+
+/* truncate(2); flushes what is pending first. `mtime_ns` is the new mtime. */
+MUST_CHECK int file_truncate(struct file *file,
+                             uint64_t size,
+                             int64_t mtime_ns);
+
+/* utimensat(2) came by: a later flush must not move the mtime. */
+void file_mtime_was_set(struct file *file);
+
+/* fallocate(2); `how` as in metadata.proto's Allocate. */
+MUST_CHECK int file_allocate(struct file *file,
+                             uint64_t offset,
+                             uint64_t length,
+                             unsigned how);
+
+/* copy_file_range(2) by sharing extents; falls back to copying bytes where
+ * they cannot be shared. Errors as file_read() and file_write(). */
+MUST_CHECK int file_clone(struct file *source,
+                          uint64_t source_offset,
+                          struct file *file,
+                          uint64_t offset,
+                          uint64_t length,
+                          uint64_t *ret_length);
+
+/* lseek(2) with SEEK_DATA or SEEK_HOLE. Errors: -ENXIO, and as file_read(). */
+MUST_CHECK int file_seek(struct file *file,
+                         uint64_t offset,
+                         int whence,
+                         uint64_t *ret_offset);
