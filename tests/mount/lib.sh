@@ -3,7 +3,7 @@
 #
 #   TEST.sh BUILD-FOLDER
 #
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2120
 set -eu -o pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
