@@ -86,7 +86,6 @@ static void note_session(struct meta_service *service,
         return;
     }
     if (op->body_case == GABION__OP__BODY_OPEN_SESSION) {
-        result->ino = op->session;
         /* On failure it expires after the next restart. */
         result->error = -sessions_add(service->sessions, op->session);
         log_info("session opened session=%" PRIx64 " host=\"%s\"", op->session,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "common/log.h"
@@ -10,6 +11,9 @@
 
 /* Orphans looked at, and so freed at most, per entry: others wait that long. */
 #define PORTION 64u
+
+/* Entries made in one step. */
+#define ENTRIES_MAX 1024u
 
 struct reaper {
     struct reaper_config config;
@@ -55,10 +59,11 @@ static void expire(struct reaper *reaper)
     }
 }
 
-/* Free those of the orphans that nobody needs. */
+/* Free those of the orphans that nobody needs, `*ret_n` of them. */
 static int reap_portion(struct reaper *reaper,
                         const struct meta_orphan *orphans,
-                        size_t n)
+                        size_t n,
+                        size_t *ret_n)
 {
     Gabion__ReapOrphans body = GABION__REAP_ORPHANS__INIT;
     Gabion__Op op = GABION__OP__INIT;
@@ -78,6 +83,7 @@ static int reap_portion(struct reaper *reaper,
         }
     }
     sessions_survey_clear(&survey);
+    *ret_n = body.n_ino;
     if (body.n_ino == 0) {
         return 0;
     }
@@ -86,22 +92,38 @@ static int reap_portion(struct reaper *reaper,
     return run_op(reaper, &op);
 }
 
-/* Every portion is read before the sessions are asked: a session opened after
- * the reading cannot have any of these inodes open. */
-static int reap(struct reaper *reaper)
+/* Go through all orphans; `*ret_more`: not to the end.
+ *
+ * Every portion is read before the sessions are asked: a session opened after
+ * the reading cannot have any of these inodes open. A portion of which some
+ * were freed is read once more: of a file with very many extents an entry
+ * frees only some. */
+static int reap(struct reaper *reaper, bool *ret_more)
 {
     struct meta_orphan orphans[PORTION];
     uint64_t after = 0;
     size_t n = PORTION;
+    size_t n_entries = 0;
+    size_t n_freed = 0;
     int rc = 0;
 
-    while (rc == 0 && n == PORTION && !keeper_is_stopping(reaper->keeper)) {
+    while (rc == 0 && (n == PORTION || n_freed > 0)) {
+        if (n_entries == ENTRIES_MAX || keeper_is_stopping(reaper->keeper)) {
+            *ret_more = true;
+            return 0;
+        }
+        n_freed = 0;
         rc = meta_read_orphans(reaper->reader, after, PORTION, orphans, &n);
         if (rc == 0 && n > 0) {
+            rc = reap_portion(reaper, orphans, n, &n_freed);
+        }
+        if (n_freed > 0) {
+            n_entries++;
+        } else if (n > 0) {
             after = orphans[n - 1].number;
-            rc = reap_portion(reaper, orphans, n);
         }
     }
+    *ret_more = false;
     return rc;
 }
 
@@ -111,17 +133,18 @@ static int64_t reaper_step(void *context)
     struct reaper *reaper = context;
     int64_t wait_ms;
     uint64_t dropped;
+    bool more = false;
     int rc;
 
     expire(reaper);
-    rc = reap(reaper);
+    rc = reap(reaper, &more);
     /* A shard that stopped has said so itself. */
     if (rc < 0 && rc != -EIO && rc != -ECANCELED &&
         log_limit_pass(&limit, 60000, &dropped)) {
         log_warn("orphans not reaped error=\"%s\"", err_text(rc));
     }
     wait_ms = sessions_next_expiry_ms(reaper->config.sessions);
-    return wait_ms > REAPER_PERIOD_MS ? REAPER_PERIOD_MS : wait_ms;
+    return more || wait_ms > REAPER_PERIOD_MS ? REAPER_PERIOD_MS : wait_ms;
 }
 
 int reaper_new(const struct reaper_config *config, struct reaper **ret_reaper)
