@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/object_id.h"
 #include "proto/metadata.pb-c.h"
 
 /* An op with its body. Stays where it is: the op points into the box. */
@@ -108,4 +109,39 @@ static inline void op_unlink(struct op_box *box,
     box->body.unlink.name = op_set_name(box, name);
     box->op.body_case = GABION__OP__BODY_UNLINK;
     box->op.unlink = &box->body.unlink;
+}
+
+/* The whole content of a file: one new object of 64 KiB. */
+static inline void op_commit(struct op_box *box,
+                             uint64_t session,
+                             uint64_t sequence,
+                             uint64_t ino,
+                             const struct object_id *object)
+{
+    op_init(box, session, sequence);
+    object_id_encode(object, box->object_id);
+    gabion__object_info__init(&box->object);
+    box->object.id = (ProtobufCBinaryData){ OBJECT_ID_SIZE, box->object_id };
+    box->object.size = 65536;
+    box->object.k = 2;
+    box->object.m = 1;
+    box->object.unit = 32768;
+    gabion__extent__init(&box->extent);
+    box->extent.length = 65536;
+    box->extent.object = 1;
+    gabion__file_write__init(&box->file);
+    box->file.ino = ino;
+    box->extents = &box->extent;
+    box->file.extent = &box->extents;
+    box->file.n_extent = 1;
+    box->file.end = 65536;
+    gabion__commit_writes__init(&box->body.commit);
+    box->objects = &box->object;
+    box->body.commit.object = &box->objects;
+    box->body.commit.n_object = 1;
+    box->files = &box->file;
+    box->body.commit.file = &box->files;
+    box->body.commit.n_file = 1;
+    box->op.body_case = GABION__OP__BODY_COMMIT_WRITES;
+    box->op.commit_writes = &box->body.commit;
 }
