@@ -226,13 +226,13 @@ static void *create_files(void *context)
 {
     uint64_t number = (uint64_t)(uintptr_t)context;
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, CREATES);
+    uint64_t ino = reserve(session, 2, CREATES);
     struct sent sent;
     char name[32];
 
     for (unsigned i = 0; i < CREATES; i++) {
         (void)snprintf(name, sizeof name, "f%" PRIu64 "-%u", number, i);
-        op_create(&sent.box, session, 2 + i, name, ino + i);
+        op_create(&sent.box, session, 3 + i, name, ino + i);
         ck_assert_int_eq(run(&sent, i % 4 == 0), 0);
         ck_assert_uint_eq(lookup(name), ino + i);
     }
@@ -259,16 +259,16 @@ static void *create_and_unlink(void *context)
 {
     uint64_t number = (uint64_t)(uintptr_t)context;
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, CREATES);
+    uint64_t ino = reserve(session, 2, CREATES);
     struct sent *sent = calloc(CREATES, sizeof *sent);
     char name[32];
 
     (void)snprintf(name, sizeof name, "same%" PRIu64, number);
     for (unsigned i = 0; i < CREATES; i++) {
         if (i % 2 == 0) {
-            op_create(&sent[i].box, session, 2 + i, name, ino + i);
+            op_create(&sent[i].box, session, 3 + i, name, ino + i);
         } else {
-            op_unlink(&sent[i].box, session, 2 + i, name);
+            op_unlink(&sent[i].box, session, 3 + i, name);
         }
         start(&sent[i], i % 7 == 0);
     }
@@ -302,7 +302,7 @@ static void *start_held(void *context)
 START_TEST(what_waits_is_applied_as_one_entry)
 {
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, 1000);
+    uint64_t ino = reserve(session, 2, 1000);
     struct sent *sent = calloc(1000, sizeof *sent);
     struct shard_stats before, after;
     pthread_t thread;
@@ -310,7 +310,7 @@ START_TEST(what_waits_is_applied_as_one_entry)
 
     for (unsigned i = 0; i < 1000; i++) {
         (void)snprintf(name, sizeof name, "w%u", i);
-        op_create(&sent[i].box, session, 2 + i, name, ino + i);
+        op_create(&sent[i].box, session, 3 + i, name, ino + i);
     }
     shard_get_stats(shard, &before);
     __atomic_store_n(&entries.held, true, __ATOMIC_SEQ_CST);
@@ -336,12 +336,12 @@ END_TEST
 START_TEST(only_durable_requests_wait_for_the_sync)
 {
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, 10);
+    uint64_t ino = reserve(session, 2, 10);
     struct sent durable, other;
 
     __atomic_store_n(&syncs.held, true, __ATOMIC_SEQ_CST);
-    op_create(&durable.box, session, 2, "durable", ino);
-    op_create(&other.box, session, 3, "other", ino + 1);
+    op_create(&durable.box, session, 3, "durable", ino);
+    op_create(&other.box, session, 4, "other", ino + 1);
     start(&durable, true);
     ck_assert_int_eq(run(&other, false), 0);
     ck_assert(sem_wait_ms(&syncs.entered, 10000));
@@ -356,7 +356,7 @@ END_TEST
 START_TEST(one_sync_serves_all_that_wait)
 {
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, 100);
+    uint64_t ino = reserve(session, 2, 100);
     struct sent *sent = calloc(100, sizeof *sent);
     uint64_t before;
     char name[32];
@@ -365,7 +365,7 @@ START_TEST(one_sync_serves_all_that_wait)
     __atomic_store_n(&syncs.held, true, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < 100; i++) {
         (void)snprintf(name, sizeof name, "s%u", i);
-        op_create(&sent[i].box, session, 2 + i, name, ino + i);
+        op_create(&sent[i].box, session, 3 + i, name, ino + i);
         start(&sent[i], true);
         if (i == 0) {
             ck_assert(sem_wait_ms(&syncs.entered, 10000));
@@ -389,7 +389,7 @@ START_TEST(an_entry_nobody_waits_for_is_synced_soon_and_once)
     ck_assert(sem_wait_ms(&syncs.entered, 2000));
     while (sem_wait_ms(&syncs.entered, 3 * SHARD_SYNC_DELAY_MS)) {
     }
-    (void)reserve(session, 1, 1);
+    (void)reserve(session, 2, 1);
     ck_assert(sem_wait_ms(&syncs.entered, 2000));
     ck_assert(!sem_wait_ms(&syncs.entered, 3 * SHARD_SYNC_DELAY_MS));
 }
@@ -398,11 +398,11 @@ END_TEST
 START_TEST(a_durable_request_without_ops_waits_for_earlier_ones)
 {
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, 1);
+    uint64_t ino = reserve(session, 2, 1);
     struct sent create, barrier;
 
     __atomic_store_n(&syncs.held, true, __ATOMIC_SEQ_CST);
-    op_create(&create.box, session, 2, "early", ino);
+    op_create(&create.box, session, 3, "early", ino);
     ck_assert_int_eq(run(&create, false), 0);
     (void)sem_init(&barrier.done, 0, 0);
     barrier.request = (struct shard_request){ .durable = true,
@@ -447,7 +447,7 @@ START_TEST(session_numbers_are_never_given_twice)
         }
     }
     ck_assert_uint_eq(highest - ids[0][0] < THREADS * CREATES, 1);
-    op_close(&sent.box, highest, 1);
+    op_close(&sent.box, highest, 2);
     ck_assert_int_eq(run(&sent, false), 0);
     close_shard();
     open_shard(0);
@@ -465,7 +465,7 @@ START_TEST(a_long_wal_is_checkpointed)
     open_shard(50);
     session = new_session();
     for (unsigned i = 0; i < 300; i++) {
-        (void)reserve(session, 1 + i, 1);
+        (void)reserve(session, 2 + i, 1);
     }
     while (stats.checkpoints == 0 && clock_mono_ms() < deadline_ms) {
         shard_get_stats(shard, &stats);
@@ -482,7 +482,7 @@ START_TEST(requests_after_stop_are_refused)
     struct sent sent;
 
     shard_stop(shard);
-    op_reserve(&sent.box, session, 1, 1);
+    op_reserve(&sent.box, session, 2, 1);
     ck_assert_int_eq(run(&sent, true), -ECANCELED);
 }
 END_TEST
@@ -490,13 +490,13 @@ END_TEST
 START_TEST(stop_answers_what_waits)
 {
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, 50);
+    uint64_t ino = reserve(session, 2, 50);
     struct sent *sent = calloc(50, sizeof *sent);
     char name[32];
 
     for (unsigned i = 0; i < 50; i++) {
         (void)snprintf(name, sizeof name, "q%u", i);
-        op_create(&sent[i].box, session, 2 + i, name, ino + i);
+        op_create(&sent[i].box, session, 3 + i, name, ino + i);
         start(&sent[i], true);
     }
     shard_stop(shard);
@@ -516,10 +516,10 @@ START_TEST(a_failed_sync_stops_the_shard)
     struct sent sent;
 
     __atomic_store_n(&syncs.rc, -EIO, __ATOMIC_SEQ_CST);
-    op_reserve(&sent.box, session, 1, 1);
+    op_reserve(&sent.box, session, 2, 1);
     ck_assert_int_eq(run(&sent, true), -EIO);
     __atomic_store_n(&syncs.rc, 0, __ATOMIC_SEQ_CST);
-    op_reserve(&sent.box, session, 2, 1);
+    op_reserve(&sent.box, session, 3, 1);
     ck_assert_int_eq(run(&sent, false), -EIO);
     ck_assert_ptr_nonnull(strstr(sent.detail, "sync"));
 }
@@ -529,7 +529,7 @@ END_TEST
 START_TEST(a_full_disk_stops_the_shard_and_loses_nothing)
 {
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, 100000);
+    uint64_t ino = reserve(session, 2, 100000);
     struct rlimit old, limit;
     struct sent sent;
     char name[32];
@@ -543,13 +543,13 @@ START_TEST(a_full_disk_stops_the_shard_and_loses_nothing)
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     while (rc == 0 && n < 100000) {
         (void)snprintf(name, sizeof name, "n%u", n);
-        op_create(&sent.box, session, 2 + n, name, ino + n);
+        op_create(&sent.box, session, 3 + n, name, ino + n);
         rc = run(&sent, false);
         n += rc == 0;
     }
     ck_assert_int_eq(rc, -EIO);
     ck_assert_uint_gt(n, 10);
-    op_create(&sent.box, session, 2 + n, "after", ino + n);
+    op_create(&sent.box, session, 3 + n, "after", ino + n);
     ck_assert_int_eq(run(&sent, true), -EIO);
     ck_assert_uint_ne(lookup("n1"), 0);
     close_shard();
@@ -561,7 +561,7 @@ START_TEST(a_full_disk_stops_the_shard_and_loses_nothing)
         ck_assert_uint_eq(lookup(name), ino + i);
     }
     ck_assert_uint_eq(lookup("after"), 0);
-    op_create(&sent.box, session, 2 + n, "after", ino + n);
+    op_create(&sent.box, session, 3 + n, "after", ino + n);
     ck_assert_int_eq(run(&sent, true), 0);
 }
 END_TEST
@@ -583,7 +583,7 @@ static void *create_until_killed(void *context)
 {
     const struct victim *victim = context;
     uint64_t session = new_session();
-    uint64_t ino = reserve(session, 1, 1u << 20);
+    uint64_t ino = reserve(session, 2, 1u << 20);
     struct answered answered = { 0 };
     struct sent sent;
 
@@ -591,7 +591,7 @@ static void *create_until_killed(void *context)
         answered.ino = ino + i;
         (void)snprintf(answered.name, sizeof answered.name, "k%u-%u-%u",
                        victim->round, victim->number, i);
-        op_create(&sent.box, session, 2 + i, answered.name, ino + i);
+        op_create(&sent.box, session, 3 + i, answered.name, ino + i);
         if (run(&sent, i % 8 == 0) != 0 ||
             write(victim->fd, &answered, sizeof answered) < 0) {
             _exit(1);
