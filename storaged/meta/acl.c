@@ -38,8 +38,9 @@ static uint32_t entry_permissions(const uint8_t *value, size_t i)
     return get_u16(value + ACL_HEADER_SIZE + i * ACL_ENTRY_SIZE + 2);
 }
 
-static void
-set_entry_permissions(uint8_t *value, size_t i, uint32_t permissions)
+static void set_entry_permissions(uint8_t *value,
+                                  size_t i,
+                                  uint32_t permissions)
 {
     value[ACL_HEADER_SIZE + i * ACL_ENTRY_SIZE + 2] = (uint8_t)permissions;
     value[ACL_HEADER_SIZE + i * ACL_ENTRY_SIZE + 3] = 0;

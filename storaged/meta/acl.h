@@ -34,6 +34,6 @@ uint32_t acl_mode(const uint8_t *value, size_t size);
 void acl_chmod(uint8_t *value, size_t size, uint32_t mode);
 
 /* Make the access ACL of a new file from a copy of its directory's default ACL:
- * permissions that `mode` does not ask for are taken away. Returns the mode with
- * the permissions that are left; the umask plays no part. */
+ * permissions that `mode` does not ask for are taken away. Returns the mode
+ * with the permissions that are left; the umask plays no part. */
 uint32_t acl_inherit(uint8_t *value, size_t size, uint32_t mode);

@@ -127,7 +127,8 @@ static int dispatch_own(struct apply *apply)
     }
 }
 
-/* Run a handler and settle its changes; a logical failure goes to the result. */
+/* Run a handler and settle its changes; a logical failure goes to the result.
+ */
 static int run_handler(struct apply *apply, int (*handler)(struct apply *apply))
 {
     struct meta_db *db = apply->db;
@@ -160,14 +161,15 @@ static int get_kept(struct meta_db *db,
     if (sequence > session->highest) {
         return -ENOENT;
     }
-    meta_sql_bind(row,
-                  (int64_t[]){ (int64_t)session->id, (int64_t)sequence }, 2);
+    meta_sql_bind(row, (int64_t[]){ (int64_t)session->id, (int64_t)sequence },
+                  2);
     rc = meta_sql_row(row);
     if (rc != 0) {
         return rc;
     }
-    *ret_result = gabion__op_result__unpack(
-        NULL, (size_t)sqlite3_column_bytes(row, 0), sqlite3_column_blob(row, 0));
+    *ret_result =
+        gabion__op_result__unpack(NULL, (size_t)sqlite3_column_bytes(row, 0),
+                                  sqlite3_column_blob(row, 0));
     (void)sqlite3_reset(row);
     return *ret_result != NULL ? 0 : -EBADMSG;
 }
@@ -209,15 +211,16 @@ static int run_with_session(struct meta_db *db,
 {
     sqlite3_stmt *statement = meta_db_statement(db, which);
 
-    meta_sql_bind(
-        statement,
-        (int64_t[]){ (int64_t)session->id, (int64_t)session->acked }, 2);
+    meta_sql_bind(statement,
+                  (int64_t[]){ (int64_t)session->id, (int64_t)session->acked },
+                  2);
     return meta_sql_run(statement);
 }
 
 /* The session has seen the results up to `acked`. */
-static int
-acknowledge(struct meta_db *db, struct meta_session *session, uint64_t acked)
+static int acknowledge(struct meta_db *db,
+                       struct meta_session *session,
+                       uint64_t acked)
 {
     int rc;
 
@@ -282,8 +285,9 @@ static int apply_once(struct apply *apply)
     return rc;
 }
 
-static int
-apply_op(struct meta_db *db, const Gabion__Op *op, Gabion__OpResult **ret_result)
+static int apply_op(struct meta_db *db,
+                    const Gabion__Op *op,
+                    Gabion__OpResult **ret_result)
 {
     struct apply apply = { .db = db, .op = op };
     int rc;
@@ -317,8 +321,7 @@ int apply_entry(struct meta_db *db,
         return 0;
     }
     if (batch->n_op > 0) {
-        ret_results->results =
-            calloc(batch->n_op, sizeof(Gabion__OpResult *));
+        ret_results->results = calloc(batch->n_op, sizeof(Gabion__OpResult *));
         if (ret_results->results == NULL) {
             return -ENOMEM;
         }

@@ -36,8 +36,10 @@ static void touch_data(const struct apply *apply, struct meta_inode *inode)
     inode->ctime_ns = apply->op->now_ns;
 }
 
-static int
-trim(struct apply *apply, struct meta_inode *inode, uint64_t from, uint64_t to)
+static int trim(struct apply *apply,
+                struct meta_inode *inode,
+                uint64_t from,
+                uint64_t to)
 {
     uint64_t bytes = 0;
     int rc = 0;
@@ -94,8 +96,9 @@ static int check_set_attr(const Gabion__SetAttr *op,
     return check_regular(inode, -EINVAL);
 }
 
-static int
-set_size(struct apply *apply, struct meta_inode *inode, uint64_t size)
+static int set_size(struct apply *apply,
+                    struct meta_inode *inode,
+                    uint64_t size)
 {
     int rc = 0;
 
@@ -110,7 +113,9 @@ set_size(struct apply *apply, struct meta_inode *inode, uint64_t size)
     return rc;
 }
 
-static int set_mode(struct apply *apply, struct meta_inode *inode, uint32_t mode)
+static int set_mode(struct apply *apply,
+                    struct meta_inode *inode,
+                    uint32_t mode)
 {
     inode->mode = (inode->mode & S_IFMT) | (mode & 07777u);
     return apply_chmod_acl(apply, inode);
@@ -221,8 +226,9 @@ static int check_file(struct apply *apply,
 
 /* End of the run of extents that touch each other, starting with `first`.
  * `*ret_next` is the index of the first one that is not of it. */
-static uint64_t
-run_end(const Gabion__FileWrite *file, size_t first, size_t *ret_next)
+static uint64_t run_end(const Gabion__FileWrite *file,
+                        size_t first,
+                        size_t *ret_next)
 {
     uint64_t end = file->extent[first]->offset + file->extent[first]->length;
     size_t i = first + 1;
@@ -324,8 +330,7 @@ static int check_allocate(const Gabion__Allocate *op,
     if (op->how < HOW_EXTEND || op->how > HOW_ZERO_EXTEND || op->length == 0) {
         return -EINVAL;
     }
-    if (op->offset > FILE_SIZE_MAX ||
-        op->length > FILE_SIZE_MAX - op->offset) {
+    if (op->offset > FILE_SIZE_MAX || op->length > FILE_SIZE_MAX - op->offset) {
         return -EFBIG;
     }
     return check_regular(inode, -ENODEV);

@@ -20,10 +20,10 @@
 
 /* An op being applied. */
 struct apply {
-    struct meta_db *db;        /* borrowed */
-    const Gabion__Op *op;      /* borrowed */
-    Gabion__OpResult *result;  /* borrowed: being filled */
-    size_t attr_capacity;      /* of result->attr */
+    struct meta_db *db;       /* borrowed */
+    const Gabion__Op *op;     /* borrowed */
+    Gabion__OpResult *result; /* borrowed: being filled */
+    size_t attr_capacity;     /* of result->attr */
 };
 
 /* Whether an errno is SQLite's or malloc's and stops the replica. */
@@ -54,10 +54,10 @@ MUST_CHECK int apply_free_inode(struct apply *apply,
  * `inode->mode` and `inode->n_xattrs`. apply_write_acl() stores the ACLs once
  * the inode is there. */
 struct apply_acl {
-    uint8_t *bytes;       /* owned: default ACL of the parent, or NULL */
-    uint8_t *access;      /* owned: access ACL of the new inode, or NULL */
-    size_t size;          /* of each */
-    bool store_default;   /* the new inode is a directory */
+    uint8_t *bytes;     /* owned: default ACL of the parent, or NULL */
+    uint8_t *access;    /* owned: access ACL of the new inode, or NULL */
+    size_t size;        /* of each */
+    bool store_default; /* the new inode is a directory */
 };
 MUST_CHECK int apply_inherit_acl(struct apply *apply,
                                  const struct meta_inode *parent,
@@ -87,8 +87,7 @@ MUST_CHECK int apply_allocate(struct apply *apply, const Gabion__Allocate *op);
 MUST_CHECK int apply_clone(struct apply *apply, const Gabion__Clone *op);
 
 /* Handlers (apply_xattr.c). */
-MUST_CHECK int apply_set_xattr(struct apply *apply,
-                               const Gabion__SetXattr *op);
+MUST_CHECK int apply_set_xattr(struct apply *apply, const Gabion__SetXattr *op);
 MUST_CHECK int apply_remove_xattr(struct apply *apply,
                                   const Gabion__RemoveXattr *op);
 

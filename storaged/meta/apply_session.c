@@ -134,9 +134,8 @@ int apply_release(struct apply *apply, struct meta_inode *inode)
         return rc;
     }
     inode->orphan = db->counters.next_orphan++;
-    meta_sql_bind(insert,
-                  (int64_t[]){ (int64_t)inode->orphan, (int64_t)inode->ino },
-                  2);
+    meta_sql_bind(
+        insert, (int64_t[]){ (int64_t)inode->orphan, (int64_t)inode->ino }, 2);
     rc = meta_sql_run(insert);
     return rc != 0 ? rc : meta_inode_put(db, inode);
 }

@@ -121,8 +121,9 @@ static int put(struct meta_db *db,
     return meta_sql_run(statement);
 }
 
-static int
-remove_value(struct meta_db *db, uint64_t ino, const ProtobufCBinaryData *name)
+static int remove_value(struct meta_db *db,
+                        uint64_t ino,
+                        const ProtobufCBinaryData *name)
 {
     sqlite3_stmt *statement = meta_db_statement(db, META_XATTR_DELETE);
 
@@ -177,8 +178,8 @@ static int set_acl(struct apply *apply,
         return rc;
     }
     if (store && kind == XATTR_ACL_ACCESS) {
-        inode->mode = (inode->mode & ~0777u) |
-                      acl_mode(op->value.data, op->value.len);
+        inode->mode =
+            (inode->mode & ~0777u) | acl_mode(op->value.data, op->value.len);
         store = !acl_is_minimal(op->value.data, op->value.len);
     }
     if (store) {

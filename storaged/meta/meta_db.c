@@ -144,8 +144,10 @@ static int load_memory(struct meta_db *db)
 }
 
 /* The WAL hook: runs at the end of each commit. */
-static int
-note_wal_pages(void *context, sqlite3 *handle, const char *name, int n_pages)
+static int note_wal_pages(void *context,
+                          sqlite3 *handle,
+                          const char *name,
+                          int n_pages)
 {
     struct meta_db *db = context;
 
@@ -347,14 +349,13 @@ int meta_db_commit(struct meta_db *db)
     int rc;
 
     assert(db->in_transaction);
-    meta_sql_bind(put,
-                  (int64_t[]){ (int64_t)counters->applied,
-                               (int64_t)counters->next_sequence,
-                               (int64_t)counters->next_session,
-                               (int64_t)counters->next_orphan,
-                               (int64_t)counters->n_inodes,
-                               (int64_t)counters->n_objects },
-                  6);
+    meta_sql_bind(
+        put,
+        (int64_t[]){
+            (int64_t)counters->applied, (int64_t)counters->next_sequence,
+            (int64_t)counters->next_session, (int64_t)counters->next_orphan,
+            (int64_t)counters->n_inodes, (int64_t)counters->n_objects },
+        6);
     rc = meta_sql_run(put);
     if (rc == 0) {
         rc = meta_sql_run(meta_db_statement(db, META_COMMIT));
@@ -402,8 +403,8 @@ static int checkpoint(struct meta_db *db, int mode, bool *ret_complete)
     sqlite3 *handle = db->checkpointer.handle;
     int n_pages = 0;
     int n_copied = 0;
-    int code = sqlite3_wal_checkpoint_v2(handle, NULL, mode, &n_pages,
-                                         &n_copied);
+    int code =
+        sqlite3_wal_checkpoint_v2(handle, NULL, mode, &n_pages, &n_copied);
 
     *ret_complete = code == SQLITE_OK && n_pages == n_copied;
     if (code != SQLITE_OK && (code & 0xff) != SQLITE_BUSY) {

@@ -99,10 +99,10 @@ struct meta_session {
 struct meta_inode;
 
 struct meta_db {
-    char *path;               /* owned */
-    uint32_t slot;            /* of inodes made here */
-    struct meta_sql writer;   /* the writer's thread only */
-    bool in_transaction;      /* the writer's thread only */
+    char *path;             /* owned */
+    uint32_t slot;          /* of inodes made here */
+    struct meta_sql writer; /* the writer's thread only */
+    bool in_transaction;    /* the writer's thread only */
     struct meta_counters counters;
     struct meta_session *sessions; /* owned: all sessions, ascending by id */
     size_t n_sessions;

@@ -27,7 +27,8 @@ MUST_CHECK int meta_dentry_get(struct meta_db *db,
 MUST_CHECK int meta_dentry_insert(struct meta_db *db,
                                   const struct meta_dentry *dentry);
 
-/* Let an existing name, at its old place in the order, lead to another inode. */
+/* Let an existing name, at its old place in the order, lead to another inode.
+ */
 MUST_CHECK int meta_dentry_put(struct meta_db *db,
                                const struct meta_dentry *dentry);
 MUST_CHECK int meta_dentry_delete(struct meta_db *db,

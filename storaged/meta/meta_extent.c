@@ -155,8 +155,8 @@ int meta_extent_drop_tail(struct meta_db *db,
     }
     (void)sqlite3_reset(rows);
     if ((rc == 0 || rc == -ENOENT) && *ret_bytes > 0) {
-        rc = run_on_range(db, META_EXTENT_DELETE, ino, extent.offset,
-                          INT64_MAX);
+        rc =
+            run_on_range(db, META_EXTENT_DELETE, ino, extent.offset, INT64_MAX);
     }
     return rc == -ENOENT ? 0 : rc;
 }
@@ -174,13 +174,13 @@ int meta_extent_insert(struct meta_db *db,
     if (rc != 0) {
         return rc;
     }
-    meta_sql_bind(
-        statement,
-        (int64_t[]){ (int64_t)ino, (int64_t)extent->offset,
-                     (int64_t)extent->length, (int64_t)extent->object.session,
-                     (int64_t)extent->object.serial,
-                     (int64_t)extent->object_offset },
-        6);
+    meta_sql_bind(statement,
+                  (int64_t[]){ (int64_t)ino, (int64_t)extent->offset,
+                               (int64_t)extent->length,
+                               (int64_t)extent->object.session,
+                               (int64_t)extent->object.serial,
+                               (int64_t)extent->object_offset },
+                  6);
     if (extent->data != NULL) {
         meta_sql_bind_bytes(statement, 7, extent->data, extent->length);
         rc = meta_sql_run(statement);
@@ -252,8 +252,8 @@ int meta_extent_collect(struct meta_db *db,
     int rc;
 
     *ret_to = to;
-    meta_sql_bind(rows,
-                  (int64_t[]){ (int64_t)ino, (int64_t)from, (int64_t)to }, 3);
+    meta_sql_bind(rows, (int64_t[]){ (int64_t)ino, (int64_t)from, (int64_t)to },
+                  3);
     while ((rc = meta_sql_row(rows)) == 0) {
         uint64_t offset = (uint64_t)sqlite3_column_int64(rows, 0);
 

@@ -54,16 +54,16 @@ static int run_with_inode(struct meta_db *db,
 {
     sqlite3_stmt *statement = meta_db_statement(db, which);
 
-    meta_sql_bind(
-        statement,
-        (int64_t[]){ (int64_t)inode->ino, inode->mode, inode->nlink, inode->uid,
-                     inode->gid, (int64_t)inode->rdev, (int64_t)inode->size,
-                     (int64_t)inode->allocated, inode->atime_ns,
-                     inode->mtime_ns, inode->ctime_ns,
-                     (int64_t)inode->data_version, inode->n_xattrs,
-                     (int64_t)inode->parent, (int64_t)inode->next_cookie,
-                     (int64_t)inode->orphan },
-        META_INODE_N_COLUMNS);
+    meta_sql_bind(statement,
+                  (int64_t[]){ (int64_t)inode->ino, inode->mode, inode->nlink,
+                               inode->uid, inode->gid, (int64_t)inode->rdev,
+                               (int64_t)inode->size, (int64_t)inode->allocated,
+                               inode->atime_ns, inode->mtime_ns,
+                               inode->ctime_ns, (int64_t)inode->data_version,
+                               inode->n_xattrs, (int64_t)inode->parent,
+                               (int64_t)inode->next_cookie,
+                               (int64_t)inode->orphan },
+                  META_INODE_N_COLUMNS);
     return meta_sql_run(statement);
 }
 

@@ -15,20 +15,20 @@ struct meta_db;
 struct sqlite3_stmt;
 
 /* Columns of an inode row, in the order of struct meta_inode. */
-#define META_INODE_COLUMNS                                               \
-    "ino, mode, nlink, uid, gid, rdev, size, allocated, atime, mtime, "  \
+#define META_INODE_COLUMNS                                              \
+    "ino, mode, nlink, uid, gid, rdev, size, allocated, atime, mtime, " \
     "ctime, data_version, n_xattrs, parent, next_cookie, orphan"
 #define META_INODE_N_COLUMNS 16
 
 struct meta_inode {
     uint64_t ino;
-    uint32_t mode;         /* type and permissions */
-    uint32_t nlink;        /* directories: 2 + subdirectories */
+    uint32_t mode;  /* type and permissions */
+    uint32_t nlink; /* directories: 2 + subdirectories */
     uint32_t uid;
     uint32_t gid;
-    uint64_t rdev;         /* of device files */
-    uint64_t size;         /* bytes; directories: entries */
-    uint64_t allocated;    /* bytes covered by extents */
+    uint64_t rdev;      /* of device files */
+    uint64_t size;      /* bytes; directories: entries */
+    uint64_t allocated; /* bytes covered by extents */
     int64_t atime_ns;
     int64_t mtime_ns;
     int64_t ctime_ns;
@@ -42,8 +42,9 @@ struct meta_inode {
 /* Errors of all: those of SQLite, and as said. */
 
 /* Errors: -ENOENT */
-MUST_CHECK int
-meta_inode_get(struct meta_db *db, uint64_t ino, struct meta_inode *ret_inode);
+MUST_CHECK int meta_inode_get(struct meta_db *db,
+                              uint64_t ino,
+                              struct meta_inode *ret_inode);
 
 /* Errors: -EEXIST the number is in use; nothing has changed then. */
 MUST_CHECK int meta_inode_insert(struct meta_db *db,

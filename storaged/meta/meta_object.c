@@ -155,8 +155,8 @@ int meta_object_settle(struct meta_db *db)
     for (size_t i = 0; rc == 0 && i < tally->n; i++) {
         const struct meta_object_change *change = &tally->changes[i];
 
-        rc = change->created != NULL ? insert(db, change)
-                                     : add_live(db, change);
+        rc =
+            change->created != NULL ? insert(db, change) : add_live(db, change);
     }
     meta_object_tally_reset(tally);
     return rc;

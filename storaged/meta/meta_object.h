@@ -16,8 +16,8 @@ struct meta_db;
 /* What an op does to one object. */
 struct meta_object_change {
     struct object_id id;
-    int64_t live;                       /* bytes that come or go */
-    const Gabion__ObjectInfo *created;  /* borrowed: new with this op, or NULL */
+    int64_t live;                      /* bytes that come or go */
+    const Gabion__ObjectInfo *created; /* borrowed: new with this op, or NULL */
 };
 
 /* Changes by object, in the order in which the objects were first met. */
@@ -25,8 +25,8 @@ struct meta_object_tally {
     struct meta_object_change *changes; /* owned */
     size_t n;
     size_t capacity;
-    uint32_t *buckets;  /* owned: 1 + index into changes; 0 empty */
-    size_t n_buckets;   /* a power of two, at least 2 * capacity; or 0 */
+    uint32_t *buckets; /* owned: 1 + index into changes; 0 empty */
+    size_t n_buckets;  /* a power of two, at least 2 * capacity; or 0 */
 };
 
 void meta_object_tally_close(struct meta_object_tally *tally);
@@ -49,8 +49,8 @@ MUST_CHECK int meta_object_tally_add(struct meta_object_tally *tally,
 MUST_CHECK int meta_object_settle(struct meta_db *db);
 
 /* Take a new object of an op into db's tally. One that is known already, with
- * the same data and still live, is allowed. Errors: -EINVAL not the data it has;
- * -ESTALE it is garbage, and its blocks may be gone; and of SQLite */
+ * the same data and still live, is allowed. Errors: -EINVAL not the data it
+ * has; -ESTALE it is garbage, and its blocks may be gone; and of SQLite */
 MUST_CHECK int meta_object_create(struct meta_db *db,
                                   const Gabion__ObjectInfo *info);
 

@@ -54,7 +54,8 @@ MUST_CHECK int meta_read_garbage(struct meta_reader *reader,
                                  struct meta_garbage *ret_objects,
                                  size_t *ret_n);
 
-/* Sessions the shard knows, live or not, ascending; for the expiry keeper. */
+/* Sessions the shard knows, live or not, ascending; for the expiry keeper. The
+ * caller frees the array. */
 MUST_CHECK int meta_read_sessions(struct meta_reader *reader,
                                   uint64_t **ret_sessions,
                                   size_t *ret_n);

@@ -73,8 +73,7 @@ const char *const meta_statement_texts[META_STATEMENTS] = {
     [META_DENTRY_PUT] = "UPDATE dentry SET ino = ?2, type = ?3"
                         " WHERE parent = ?1 AND name = ?5 AND cookie = ?4",
     [META_DENTRY_DELETE] = "DELETE FROM dentry WHERE parent = ?1 AND name = ?2",
-    [META_SYMLINK_INSERT] =
-        "INSERT INTO symlink(ino, target) VALUES (?1, ?2)",
+    [META_SYMLINK_INSERT] = "INSERT INTO symlink(ino, target) VALUES (?1, ?2)",
     [META_SYMLINK_DELETE] = "DELETE FROM symlink WHERE ino = ?1",
     [META_XATTR_GET] = "SELECT value FROM xattr WHERE ino = ?1 AND name = ?2",
     [META_XATTR_PUT] =
@@ -133,8 +132,10 @@ const char *const meta_statement_texts[META_STATEMENTS] = {
 };
 
 /* Fill an empty database. */
-static int
-fill(sqlite3 *handle, uint64_t cluster, uint32_t slot, int64_t now_ns)
+static int fill(sqlite3 *handle,
+                uint64_t cluster,
+                uint32_t slot,
+                int64_t now_ns)
 {
     char *text = sqlite3_mprintf(
         "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; %s"
@@ -208,10 +209,9 @@ int meta_schema_create(const char *path,
         return -ENOMEM;
     }
     remove_leftovers(temporary);
-    code = sqlite3_open_v2(temporary, &handle,
-                           SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-                               SQLITE_OPEN_NOMUTEX,
-                           NULL);
+    code = sqlite3_open_v2(
+        temporary, &handle,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code == SQLITE_OK) {
         code = fill(handle, cluster, slot, now_ns);
     }

@@ -32,8 +32,9 @@ MUST_CHECK int meta_sql_open(const char *path,
 
 /* Prepare the statements: `sql->statements[i]` is `texts[i]`. Errors as above;
  * -EBADMSG also when the schema is not ours. */
-MUST_CHECK int
-meta_sql_prepare(struct meta_sql *sql, const char *const texts[], size_t n);
+MUST_CHECK int meta_sql_prepare(struct meta_sql *sql,
+                                const char *const texts[],
+                                size_t n);
 
 void meta_sql_close(struct meta_sql *sql);
 
