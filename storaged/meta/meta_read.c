@@ -65,7 +65,9 @@ static const char *const reader_texts[READ_STATEMENTS] = {
     [READ_ORPHANS] = "SELECT number, ino FROM orphan WHERE number > ?1"
                      " ORDER BY number LIMIT ?2",
     [READ_GARBAGE] = "SELECT session, serial FROM object"
-                     " INDEXED BY object_garbage WHERE live = 0 LIMIT ?1",
+                     " INDEXED BY object_garbage WHERE live = 0"
+                     " AND (session, serial) > (?1, ?2)"
+                     " ORDER BY session, serial LIMIT ?3",
     [READ_SESSIONS] = "SELECT id FROM session ORDER BY id",
     [READ_STATS] = "SELECT n_inodes, n_objects, applied,"
                    " (SELECT count(*) FROM object INDEXED BY object_garbage"
@@ -711,14 +713,22 @@ int meta_read_orphans(struct meta_reader *reader,
 }
 
 int meta_read_garbage(struct meta_reader *reader,
+                      const struct meta_garbage *after,
                       size_t limit,
                       struct meta_garbage *ret_objects,
                       size_t *ret_n)
 {
-    sqlite3_stmt *rows =
-        statement(reader, READ_GARBAGE, (int64_t[]){ (int64_t)limit }, 1);
+    struct object_id above = { 0 };
+    sqlite3_stmt *rows;
     int rc = 0;
 
+    if (after != NULL) {
+        object_id_decode(after->object, &above);
+    }
+    rows = statement(reader, READ_GARBAGE,
+                     (int64_t[]){ (int64_t)above.session, (int64_t)above.serial,
+                                  (int64_t)limit },
+                     3);
     *ret_n = 0;
     while (*ret_n < limit && (rc = meta_sql_row(rows)) == 0) {
         struct object_id id = {
