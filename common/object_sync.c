@@ -293,8 +293,6 @@ static int run(struct sync *sync)
     int64_t pause_ms = RETRY_MS_MIN;
 
     for (;;) {
-        int64_t now_ms;
-
         sync_nodes(sync);
         if (check_restarted(sync) != 0) {
             return -ENOMEM;
@@ -305,13 +303,12 @@ static int run(struct sync *sync)
         if (is_hopeless(writer)) {
             return -EIO;
         }
-        now_ms = clock_mono_ms();
-        if (now_ms >= sync->deadline_ms) {
+        (void)io->wait(io, sync->queue,
+                       earlier(clock_mono_ms() + pause_ms, sync->deadline_ms));
+        pause_ms = objio_longer_pause(pause_ms);
+        if (clock_mono_ms() >= sync->deadline_ms) {
             return object_writer_error(sync->rc);
         }
-        (void)io->wait(io, sync->queue,
-                       earlier(now_ms + pause_ms, sync->deadline_ms));
-        pause_ms = objio_longer_pause(pause_ms);
     }
 }
 
