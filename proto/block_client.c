@@ -147,8 +147,9 @@ static int take_get(struct block_op *op, const struct rpc_call *call)
         return -EPROTO;
     }
     if (size <= op->length) {
-        op->result_length = (uint32_t)size;
-        return copy_and_verify(call, reply, op->target, size);
+        rc = copy_and_verify(call, reply, op->target, size);
+        op->result_length = rc == 0 ? (uint32_t)size : 0;
+        return rc;
     }
     /* The last unit is wanted in part only, but checked as a whole. */
     bounce = malloc(size);
