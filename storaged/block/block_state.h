@@ -4,7 +4,7 @@
  *   block_put, block_get
  *   block_delete   deletions, unlinking of empty segments
  *   index_tx       transactions on the index, erasing of what they kill
- *   keeper         the thread that writes the index and starts writing out
+ *   index_keeper   the thread that writes the index and starts writing out
  *   recovery       what happens at start-up */
 #pragma once
 
@@ -16,7 +16,7 @@
 #include "storaged/block/block_index.h"
 #include "storaged/block/block_store.h"
 #include "storaged/block/group_sync.h"
-#include "storaged/block/keeper.h"
+#include "storaged/block/index_keeper.h"
 #include "storaged/block/pending.h"
 #include "storaged/block/segment_set.h"
 #include "storaged/block/space.h"
@@ -27,14 +27,14 @@
 /* Locks, in their order: index_lock; sync's; those of keeper, set, pending and
  * space, none of which is held while another is taken. */
 struct block_store {
-    int dir_fd;             /* owned: the data directory */
-    char *index_path;       /* owned */
-    struct disk *disk;      /* borrowed */
-    struct segment_set set; /* the segments */
-    struct pending pending; /* what the index does not know yet */
-    struct space space;     /* room on the disk */
-    struct group_sync sync; /* runs segment_set_sync() */
-    struct keeper keeper;   /* the background thread */
+    int dir_fd;                 /* owned: the data directory */
+    char *index_path;           /* owned */
+    struct disk *disk;          /* borrowed */
+    struct segment_set set;     /* the segments */
+    struct pending pending;     /* what the index does not know yet */
+    struct space space;         /* room on the disk */
+    struct group_sync sync;     /* runs segment_set_sync() */
+    struct index_keeper keeper; /* the background thread */
     pthread_mutex_t
         index_lock;            /* one writer of the index; see struct segment */
     struct block_index *index; /* owned */

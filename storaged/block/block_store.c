@@ -83,13 +83,13 @@ static void init_parts(struct block_store *store,
     segment_set_init(&store->set, segments_fd, size, store->disk);
     pending_init(&store->pending);
     group_sync_init(&store->sync, sync_segments, store);
-    keeper_init(&store->keeper);
+    index_keeper_init(&store->keeper);
     (void)pthread_mutex_init(&store->index_lock, NULL);
 }
 
 static void close_parts(struct block_store *store)
 {
-    keeper_close(&store->keeper);
+    index_keeper_close(&store->keeper);
     group_sync_close(&store->sync);
     pending_close(&store->pending);
     segment_set_close(&store->set);
@@ -244,7 +244,7 @@ int block_store_open(const struct block_store_options *options,
         rc = block_delete_empty_segments(store);
     }
     if (rc == 0) {
-        rc = keeper_start(&store->keeper, store);
+        rc = index_keeper_start(&store->keeper, store);
     }
     if (rc < 0) {
         close_parts(store);
@@ -263,8 +263,8 @@ void block_store_close(struct block_store *store)
     if (store == NULL) {
         return;
     }
-    keeper_close(&store->keeper);
-    keeper_init(&store->keeper);
+    index_keeper_close(&store->keeper);
+    index_keeper_init(&store->keeper);
     clean = block_store_sync(store) == 0 && index_tx_flush(store) == 0 &&
             block_index_sync(store->index) == 0;
     close_parts(store);

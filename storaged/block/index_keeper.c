@@ -1,4 +1,4 @@
-#include "storaged/block/keeper.h"
+#include "storaged/block/index_keeper.h"
 
 #include <errno.h>
 #include <time.h>
@@ -24,11 +24,11 @@
 /* Without anything to do, in effect for ever. */
 #define IDLE_MS 3600000
 
-void keeper_init(struct keeper *keeper)
+void index_keeper_init(struct index_keeper *keeper)
 {
     pthread_condattr_t attributes;
 
-    *keeper = (struct keeper){ .started = false };
+    *keeper = (struct index_keeper){ .started = false };
     (void)pthread_mutex_init(&keeper->lock, NULL);
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -36,7 +36,7 @@ void keeper_init(struct keeper *keeper)
     (void)pthread_condattr_destroy(&attributes);
 }
 
-static void kick(struct keeper *keeper)
+static void kick(struct index_keeper *keeper)
 {
     (void)pthread_mutex_lock(&keeper->lock);
     if (!keeper->kicked) {
@@ -46,7 +46,9 @@ static void kick(struct keeper *keeper)
     (void)pthread_mutex_unlock(&keeper->lock);
 }
 
-void keeper_note(struct keeper *keeper, size_t n_rows, uint32_t backlog)
+void index_keeper_note(struct index_keeper *keeper,
+                       size_t n_rows,
+                       uint32_t backlog)
 {
     if (n_rows == 1 || n_rows % FLUSH_ROWS == 0 || backlog >= WRITE_OUT_SIZE) {
         kick(keeper);
@@ -54,7 +56,7 @@ void keeper_note(struct keeper *keeper, size_t n_rows, uint32_t backlog)
 }
 
 /* Wait for a kick, the end, or `until_ms`. Returns whether to go on. */
-static bool wait_for_work(struct keeper *keeper, int64_t until_ms)
+static bool wait_for_work(struct index_keeper *keeper, int64_t until_ms)
 {
     struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
     int rc = 0;
@@ -110,7 +112,7 @@ static void *run(void *context)
     return NULL;
 }
 
-int keeper_start(struct keeper *keeper, struct block_store *store)
+int index_keeper_start(struct index_keeper *keeper, struct block_store *store)
 {
     int rc = pthread_create(&keeper->thread, NULL, run, store);
 
@@ -118,7 +120,7 @@ int keeper_start(struct keeper *keeper, struct block_store *store)
     return -rc;
 }
 
-void keeper_close(struct keeper *keeper)
+void index_keeper_close(struct index_keeper *keeper)
 {
     (void)pthread_mutex_lock(&keeper->lock);
     keeper->stopping = true;

@@ -11,7 +11,7 @@
 
 struct block_store;
 
-struct keeper {
+struct index_keeper {
     pthread_t thread;
     bool started;          /* thread runs */
     pthread_mutex_t lock;  /* guards what follows */
@@ -20,15 +20,19 @@ struct keeper {
     bool kicked; /* there is something to do now */
 };
 
-/* Prepare, without a thread: what comes before keeper_start() may kick. */
-void keeper_init(struct keeper *keeper);
+/* Prepare, without a thread: what comes before index_keeper_start() may kick.
+ */
+void index_keeper_init(struct index_keeper *keeper);
 
 /* Errors: -EAGAIN, -ENOMEM no thread. */
-MUST_CHECK int keeper_start(struct keeper *keeper, struct block_store *store);
+MUST_CHECK int index_keeper_start(struct index_keeper *keeper,
+                                  struct block_store *store);
 
 /* End the thread, if there is one, and release. */
-void keeper_close(struct keeper *keeper);
+void index_keeper_close(struct index_keeper *keeper);
 
 /* A put has ended: `n_rows` wait for the index, `backlog` bytes for being
  * written out. Cheap. */
-void keeper_note(struct keeper *keeper, size_t n_rows, uint32_t backlog);
+void index_keeper_note(struct index_keeper *keeper,
+                       size_t n_rows,
+                       uint32_t backlog);
