@@ -209,7 +209,7 @@ int fixture_check(struct block_store *store,
 bool fixture_segment(unsigned n, char ret_path[128])
 {
     struct dirent **entries;
-    char dir[96];
+    char dir[80];
     bool found = false;
     int n_entries;
 
@@ -218,7 +218,7 @@ bool fixture_segment(unsigned n, char ret_path[128])
     ck_assert_int_ge(n_entries, 2);
     for (int i = 0; i < n_entries; i++) {
         if (entries[i]->d_name[0] != '.' && n-- == 0) {
-            (void)snprintf(ret_path, 128, "%s/%.40s", dir, entries[i]->d_name);
+            (void)snprintf(ret_path, 128, "%s/%.37s", dir, entries[i]->d_name);
             found = true;
         }
         free(entries[i]);
