@@ -31,8 +31,6 @@
  */
 #define SOON_MS 10000
 
-extern char **environ;
-
 /* ---------------------------------------------------------------- a server
  *
  * PutBlock answers the sum of the payload. GetBlock answers `length` bytes of a
@@ -375,6 +373,18 @@ static void sync_until_served(int64_t limit_ms)
 
 static const size_t sizes[] = { 0, 1, 4095, 256 << 10, 1 << 20 };
 
+/* gRPC's own threads may drop the last reference a moment after the call. */
+static void unref_as_the_last(struct buf *buf)
+{
+    int64_t end = clock_mono_ms() + SOON_MS;
+
+    while (__atomic_load_n(&buf->refs, __ATOMIC_ACQUIRE) > 1) {
+        ck_assert_int_lt(clock_mono_ms(), end);
+        (void)rpc_queue_wait(queue, clock_mono_ms() + 5);
+    }
+    buf_unref(buf);
+}
+
 START_TEST(payload_arrives_whole)
 {
     size_t size = sizes[(size_t)_i / 2];
@@ -385,8 +395,7 @@ START_TEST(payload_arrives_whole)
     fill(buf->data, size);
     ck_assert_int_eq(put(peer, lane, buf, size), 0);
     ck_assert_int_eq(get(peer, lane, size), 0);
-    ck_assert_int_eq(buf->refs, 1);
-    buf_unref(buf);
+    unref_as_the_last(buf);
 }
 END_TEST
 
@@ -647,7 +656,6 @@ START_TEST(a_stopped_server_costs_the_deadline_at_most)
     ck_assert_int_lt(clock_mono_ms() - start, 2000);
     /* Keepalive finds it before this deadline. */
     ck_assert_int_eq(put(peer, RPC_DATA, buf, buf->size), -EHOSTUNREACH);
-    ck_assert_int_eq(buf->refs, 1);
     ck_assert(!rpc_peer_is_up(peer));
     ck_assert_int_eq(kill(pid, SIGCONT), 0);
     sync_until_served(5000);
@@ -656,7 +664,7 @@ START_TEST(a_stopped_server_costs_the_deadline_at_most)
     start = clock_mono_ms();
     ck_assert_int_eq(sync_within(ORDER_ANSWER, SOON_MS), -EHOSTUNREACH);
     ck_assert_int_lt(clock_mono_ms() - start, 2000);
-    buf_unref(buf);
+    unref_as_the_last(buf);
 }
 END_TEST
 
@@ -734,7 +742,7 @@ static void *load(void *context)
     ck_assert_ptr_nonnull(buf);
     fill(buf->data, buf->size);
     for (unsigned i = 0; i < loader->n_calls && loader->bad_rc == 0; i++) {
-        size_t size = i * 977 % buf->size;
+        size_t size = (size_t)i * 977 % buf->size;
         enum rpc_lane lane = i % 3 == 0 ? RPC_CONTROL : RPC_DATA;
 
         loader->bad_rc =
@@ -771,7 +779,7 @@ START_TEST(stop_under_load_ends_in_errors_not_in_hangs)
         ck_assert_int_eq(
             pthread_create(&loaders[i].thread, NULL, load, &loaders[i]), 0);
     }
-    (void)rpc_queue_wait(queue, clock_mono_ms() + 50 + _i * 7);
+    (void)rpc_queue_wait(queue, clock_mono_ms() + 50 + (int64_t)_i * 7);
     world_stop(&world);
     for (size_t i = 0; i < N(loaders); i++) {
         ck_assert_int_eq(pthread_join(loaders[i].thread, NULL), 0);
