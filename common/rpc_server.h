@@ -46,7 +46,7 @@ int rpc_server_port(const struct rpc_server *server);
 
 /* Stop taking calls, wait up to `grace_ms` for those being served, cancel the
  * rest, wait until every request has been answered by its owner, end the
- * pollers. */
+ * pollers. Not from a handler. */
 void rpc_server_stop(struct rpc_server *server, int64_t grace_ms);
 
 /* After rpc_server_stop(), or never started. NULL is allowed. */
