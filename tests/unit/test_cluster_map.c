@@ -384,6 +384,45 @@ START_TEST(a_wrong_message_is_refused)
 }
 END_TEST
 
+START_TEST(mutated_maps_are_refused_or_safe)
+{
+    struct cluster_map *map =
+        load_good(ID "policy=copies:1\n[node 1]\naddress=a:1\n");
+    Gabion__ClusterMap *message = cluster_map_encode(map);
+    size_t size = gabion__cluster_map__get_packed_size(message);
+    uint8_t *good = malloc(size);
+    uint8_t *bytes = malloc(size);
+    uint32_t state = 1;
+    unsigned n_passed = 0;
+
+    ck_assert_uint_eq(gabion__cluster_map__pack(message, good), size);
+    for (int round = 0; round < 5000; round++) {
+        Gabion__ClusterMap *mutant;
+        struct cluster_map *decoded = NULL;
+
+        memcpy(bytes, good, size);
+        for (int change = 0; change <= round % 3; change++) {
+            state = state * 1664525 + 1013904223;
+            /* mostly in front of the placement */
+            bytes[(state >> 12) % (round % 8 == 0 ? size : 60)] =
+                (uint8_t)(state >> 4);
+        }
+        mutant = gabion__cluster_map__unpack(
+            NULL, round % 5 == 0 ? state % size : size, bytes);
+        if (mutant != NULL && cluster_map_decode(mutant, &decoded, NULL) == 0) {
+            n_passed++;
+            cluster_map_unref(decoded);
+        }
+        gabion__cluster_map__free_unpacked(mutant, NULL);
+    }
+    ck_assert_uint_gt(n_passed, 0);
+    free(good);
+    free(bytes);
+    gabion__cluster_map__free_unpacked(message, NULL);
+    cluster_map_unref(map);
+}
+END_TEST
+
 START_TEST(a_map_is_counted)
 {
     struct cluster_map *map = load_good(ID SIX_NODES);
@@ -414,6 +453,7 @@ int main(void)
     tcase_add_test(tcase, a_missing_file_is_told);
     tcase_add_test(tcase, a_map_survives_the_wire);
     tcase_add_loop_test(tcase, a_wrong_message_is_refused, 0, N(breakers));
+    tcase_add_test(tcase, mutated_maps_are_refused_or_safe);
     tcase_add_test(tcase, a_map_is_counted);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
