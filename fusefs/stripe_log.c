@@ -397,24 +397,30 @@ uint64_t log_object_size(struct log_object *object)
     return size;
 }
 
-void log_object_seal(struct log_object *object)
+/* Drop the stripes that were reserved and not used. */
+static void trim_locked(struct log_object *object)
 {
-    (void)pthread_mutex_lock(&object->lock);
-    object->sealed = true;
-    object->source.info.size = object->size;
     while (object->n_stripes > 0) {
         struct stripe *stripe = object->stripes[object->n_stripes - 1];
 
-        if (stripe->state != STRIPE_FILLING) {
-            break;
-        }
-        if (stripe->length > 0) {
-            stripe->state = STRIPE_READY;
+        if (stripe->state != STRIPE_FILLING || stripe->length > 0) {
             break;
         }
         free_stripe(stripe);
         object->n_stripes--;
         object->n_unstored--;
+    }
+}
+
+void log_object_seal(struct log_object *object)
+{
+    (void)pthread_mutex_lock(&object->lock);
+    object->sealed = true;
+    object->source.info.size = object->size;
+    trim_locked(object);
+    if (object->n_stripes > 0 &&
+        object->stripes[object->n_stripes - 1]->state == STRIPE_FILLING) {
+        object->stripes[object->n_stripes - 1]->state = STRIPE_READY;
     }
     (void)pthread_mutex_unlock(&object->lock);
 }
@@ -441,6 +447,16 @@ bool log_object_tail(struct log_object *object,
     *ret_length = stripe->length;
     *ret_offset = stripe->index * (uint64_t)object->env->stripe_length;
     return true;
+}
+
+void log_object_set_tag(struct log_object *object, uint32_t tag)
+{
+    object->tag = tag;
+}
+
+uint32_t log_object_tag(const struct log_object *object)
+{
+    return object->tag;
 }
 
 /* ------------------------------------------------------ committing, reading */
@@ -539,6 +555,19 @@ void log_object_look(struct log_object *object,
 
 /* ---------------------------------------------------------------------- log */
 
+/* Give back what was reserved and is not used: it must not wait for memory that
+ * it holds itself. */
+static void trim(struct stripe_log *log)
+{
+    if (log->current != NULL) {
+        (void)pthread_mutex_lock(&log->current->lock);
+        trim_locked(log->current);
+        (void)pthread_mutex_unlock(&log->current->lock);
+    }
+    log_object_unref(log->next);
+    log->next = NULL;
+}
+
 int stripe_log_reserve(struct stripe_log *log, size_t length, bool force)
 {
     const struct log_env *env = log->env;
@@ -555,13 +584,16 @@ int stripe_log_reserve(struct stripe_log *log, size_t length, bool force)
     left = env->object_size_max - log->current->size;
     if (length > left && log->next == NULL) {
         rc = log_object_new(env, log->failed, log->context, &log->next);
-        if (rc != 0) {
-            return rc;
-        }
     }
-    rc = reserve(log->current, length < left ? length : (size_t)left, force);
+    if (rc == 0) {
+        rc =
+            reserve(log->current, length < left ? length : (size_t)left, force);
+    }
     if (rc == 0 && length > left) {
         rc = reserve(log->next, length - (size_t)left, force);
+    }
+    if (rc != 0) {
+        trim(log);
     }
     return rc;
 }

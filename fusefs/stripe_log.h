@@ -78,6 +78,10 @@ bool log_object_tail(struct log_object *object,
                      size_t *ret_length,
                      uint64_t *ret_offset);
 
+/* A number for whoever flushes the object, guarded by what serialises that. */
+void log_object_set_tag(struct log_object *object, uint32_t tag);
+uint32_t log_object_tag(const struct log_object *object);
+
 /* The shard knows the object now. */
 void log_object_set_committed(struct log_object *object);
 

@@ -7,7 +7,7 @@
 #include <time.h>
 
 /* Stripe buffers kept for reuse. */
-#define FREE_MAX 8u
+#define FREE_MAX 16u
 
 struct write_memory {
     pthread_mutex_t lock;         /* guards all below */
@@ -20,6 +20,7 @@ struct write_memory {
     uint64_t changes;             /* see write_memory_changes() */
     bool making_room;             /* somebody is at it */
     size_t refs;                  /* buffers that live, and the owner */
+    size_t free_max;              /* buffers that free_list may keep */
     size_t n_free;                /* in free_list */
     uint8_t *free_list[FREE_MAX]; /* owned */
 };
@@ -44,6 +45,10 @@ int write_memory_new(uint64_t limit,
     memory->stripe_size = stripe_size;
     memory->unsent_max = unsent_max;
     memory->refs = 1;
+    memory->free_max = limit / 3 / stripe_size;
+    if (memory->free_max > FREE_MAX) {
+        memory->free_max = FREE_MAX;
+    }
     *ret_memory = memory;
     return 0;
 }
@@ -87,7 +92,7 @@ static void released(struct buf *buf, void *context)
     (void)pthread_mutex_lock(&memory->lock);
     assert(memory->used >= buf->size);
     memory->used -= buf->size;
-    if (buf->size == memory->stripe_size && memory->n_free < FREE_MAX) {
+    if (buf->size == memory->stripe_size && memory->n_free < memory->free_max) {
         memory->free_list[memory->n_free++] = buf->data;
         buf->data = NULL;
     }

@@ -16,7 +16,8 @@
 
 struct write_memory;
 
-/* `limit` bytes at most, of them buffers of `stripe_size` recycled, at most
+/* `limit` bytes at most, and a third of that for buffers of `stripe_size` that
+ * wait to be used again; at most
  * `unsent_max` stripes between write_memory_queued() and write_memory_done().
  * Errors: -ENOMEM */
 MUST_CHECK int write_memory_new(uint64_t limit,
