@@ -45,6 +45,7 @@ struct log_object {
     size_t n_unstored;            /* stripes not STORED */
     bool sealed;                  /* no appends any more */
     bool committed;               /* the shard knows it */
+    uint32_t tag;                 /* see log_object_set_tag() */
     void (*failed)(void *context, int rc); /* see log_object_new() */
     void *context;                         /* borrowed while QUEUED */
 };
