@@ -5,8 +5,12 @@
 
 struct buf *buf_new(size_t size)
 {
-    struct buf *buf = calloc(1, sizeof *buf);
+    struct buf *buf;
 
+    if (size > SIZE_MAX - 63) {
+        return NULL; /* would wrap when rounded up */
+    }
+    buf = calloc(1, sizeof *buf);
     if (buf == NULL) {
         return NULL;
     }

@@ -54,7 +54,8 @@ MUST_CHECK int rpc_queue_new(struct rpc_client *client,
 void rpc_queue_free(struct rpc_queue *queue);
 
 /* The calling thread's queue, made on first use and freed when the thread ends.
- * NULL when out of memory. Threads must end before rpc_client_free(). */
+ * NULL when out of memory. Threads must end before rpc_client_free(), except
+ * the one that calls it. */
 struct rpc_queue *rpc_client_thread_queue(struct rpc_client *client);
 
 /* One call. Caller's memory: zero it, fill in the first part, keep it until
@@ -79,12 +80,18 @@ struct rpc_call {
     /* Result.
      * 0; -ETIMEDOUT; -EHOSTUNREACH no connection, or it broke (the peer may or
      * may not have acted); -ECANCELED; -ENOSYS the peer does not know the
-     * method; -EMSGSIZE; -EPROTO an answer that cannot be decoded; -EACCES
-     * refused; -ENOMEM */
+     * method; -EMSGSIZE request or answer exceeds RPC_MESSAGE_SIZE_MAX
+     * (common/rpc_message.h); -EPROTO an answer that cannot be decoded; -EACCES
+     * refused; -EINVAL the peer calls the request malformed; -EAGAIN the peer
+     * cannot serve it now; -ENOMEM */
     int rc;
     ProtobufCMessage *reply; /* unpacked, owned by the call; bytes field 15 is
                                 left empty when it travelled as payload */
-    struct rpc_call_impl *impl; /* private */
+
+    /* Private. */
+    struct rpc_call_impl *impl; /* owned; NULL when it could not be started */
+    struct rpc_call *next;      /* in the queue's list of such calls */
+    bool is_finished;           /* `done` is running or has run */
 };
 
 /* Start the call. Trouble is told through `done`. */

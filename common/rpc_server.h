@@ -57,7 +57,8 @@ void rpc_server_free(struct rpc_server *server);
 const ProtobufCMessage *rpc_request_message(const struct rpc_request *request);
 
 /* The payload (bytes field number 15) as it lies in memory; valid until the
- * request is answered. */
+ * request is answered. The pieces, none empty, number RPC_PAYLOAD_IOV_MAX
+ * (common/rpc_message.h, 1024) at most. */
 size_t rpc_request_payload_size(const struct rpc_request *request);
 size_t rpc_request_payload_iov(const struct rpc_request *request,
                                const struct iovec **ret_iov);
@@ -71,7 +72,7 @@ void rpc_reply(struct rpc_request *request,
                size_t payload_offset,
                size_t payload_size);
 
-/* Refuse the call: the client sees -EINVAL..-ENOSYS class errors as documented
- * in rpc_client.h. `error` is -EINVAL, -EACCES, -ENOSYS, -ENOMEM or -EAGAIN.
- * Consumes the request. */
+/* Refuse the call. `error` is -EINVAL, -EACCES, -ENOSYS, -ENOMEM or -EAGAIN;
+ * the client sees it as it is, but -EAGAIN for -ENOMEM. `detail` is for the
+ * client's debug log. Any thread; consumes the request. */
 void rpc_refuse(struct rpc_request *request, int error, const char *detail);

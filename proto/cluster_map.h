@@ -38,8 +38,9 @@ MUST_CHECK int cluster_map_decode(const Gabion__ClusterMap *message,
  */
 Gabion__ClusterMap *cluster_map_encode(const struct cluster_map *map);
 
-/* From a cluster.conf file: [cluster] id= policy= min_write= metadata_node=,
- * [node N] address= zone= weight=. See storaged.conf(5).
+/* From a cluster.conf file: [cluster] id= policy= unit= min_write=
+ * metadata_node=, [node N] address= zone= weight=; see cluster_map_load.c.
+ * The version is 1, the placement is computed.
  * Errors: those of config_read(), -EINVAL, -ENOMEM, with the reason in `msg` */
 MUST_CHECK int cluster_map_load(const char *path,
                                 struct cluster_map **ret_map,

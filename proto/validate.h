@@ -15,10 +15,14 @@
 #define SYMLINK_LENGTH_MAX 4095u
 #define BLOCK_LENGTH_MAX   (1u << 20)
 #define STRIPES_MAX        (OBJECT_SIZE_MAX / 4096u)
+#define METADATA_SLOTS     1024u
 
 /* Each answers 0 or -EINVAL, with what is wrong in `msg` (may be NULL). */
 MUST_CHECK int validate_block_key(const Gabion__BlockKey *key,
                                   struct block_key *ret_key,
+                                  struct errmsg *msg);
+MUST_CHECK int validate_object_id(const ProtobufCBinaryData *bytes,
+                                  struct object_id *ret_id,
                                   struct errmsg *msg);
 MUST_CHECK int validate_op(const Gabion__Op *op, struct errmsg *msg);
 MUST_CHECK int validate_submit(const Gabion__SubmitRequest *request,

@@ -20,8 +20,9 @@ struct meta_reader;
 /* Open the shard's database `path`, creating it with a root directory (inode
  * META_ROOT_INO, mode 0755, owner 0:0, times `now_ns`) when it does not exist.
  * `slot` is the slot of the inodes made here. A database of another cluster or
- * of a newer format is refused with the reason in `msg`. Errors: -EINVAL newer
- * format; -ESTALE another cluster; -EIO, -ENOSPC, -EBADMSG corrupt; -ENOMEM */
+ * slot or of a newer format is refused with the reason in `msg`. Errors:
+ * -EINVAL newer format; -ESTALE another cluster or slot; -EIO, -ENOSPC,
+ * -EBADMSG corrupt; -ENOMEM */
 MUST_CHECK int meta_db_open(const char *path,
                             uint64_t cluster,
                             uint32_t slot,
@@ -32,6 +33,10 @@ void meta_db_close(struct meta_db *db);
 
 /* Index of the last applied entry; 0 for a new database. */
 uint64_t meta_db_applied(const struct meta_db *db);
+
+/* The smallest number that no session has ever had: for the next OpenSession.
+ * By the writer's thread. */
+uint64_t meta_db_next_session(const struct meta_db *db);
 
 /* Begin and commit the transaction around apply_entry() calls. An error here
  * means the replica must stop. */
@@ -45,7 +50,9 @@ void meta_db_rollback(struct meta_db *db);
 MUST_CHECK int meta_db_sync(struct meta_db *db);
 
 /* Move the WAL's content to the main file through a handle of its own. Any one
- * thread besides the writer. */
+ * thread besides the writer, which waits in meta_db_begin() for the last
+ * stretch (the pages that were added meanwhile). Not within a transaction of
+ * the same thread. */
 MUST_CHECK int meta_db_checkpoint(struct meta_db *db);
 
 /* Pages in the WAL since it was last reset: when to checkpoint. Any thread. */

@@ -33,7 +33,8 @@ MUST_CHECK int meta_read_stats(struct meta_reader *reader,
                                Gabion__ShardStatsReply **ret_reply);
 
 /* Unlinked inodes with a number above `after`, ascending, at most `limit`; and
- * for the reaper: objects without live bytes. */
+ * for the reaper: objects without live bytes, ascending from the one after
+ * `after` (NULL: from the first). */
 struct meta_orphan {
     uint64_t number;
     uint64_t ino;
@@ -48,11 +49,13 @@ struct meta_garbage {
     uint8_t object[16];
 };
 MUST_CHECK int meta_read_garbage(struct meta_reader *reader,
+                                 const struct meta_garbage *after,
                                  size_t limit,
                                  struct meta_garbage *ret_objects,
                                  size_t *ret_n);
 
-/* Sessions the shard knows, live or not, ascending; for the expiry keeper. */
+/* Sessions the shard knows, live or not, ascending; for the expiry keeper. The
+ * caller frees the array. */
 MUST_CHECK int meta_read_sessions(struct meta_reader *reader,
                                   uint64_t **ret_sessions,
                                   size_t *ret_n);
