@@ -134,6 +134,10 @@ MUST_CHECK int file_get(struct file_store *store,
                         struct file **ret_file);
 void file_put(struct file *file);
 
+/* The file has just been created, empty, by this mount: its layout need not be
+ * asked for. Call after file_get(), before anything else. */
+void file_created(struct file *file, const struct file_attr *attr);
+
 /* Tell what the shard said of the file, at lookup, getattr and open: cached
  * extents are dropped when the data version is another, unless it is this
  * mount's own doing. */
