@@ -45,8 +45,10 @@ void buf_unref(struct buf *buf)
 
 void mem_tune(void)
 {
+    // NOLINTBEGIN(concurrency-mt-unsafe): there are no threads yet
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
     (void)mallopt(M_TOP_PAD, 16 << 20);
     (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    // NOLINTEND(concurrency-mt-unsafe)
 }

@@ -195,10 +195,10 @@ static void invert(const struct ec *ec,
                    int *ret_inverse)
 {
     int rows[EC_K_MAX * EC_K_MAX] = { 0 };
-    unsigned k = ec->k;
+    size_t k = ec->k;
     int rc;
 
-    for (unsigned i = 0; i < k; i++) {
+    for (size_t i = 0; i < k; i++) {
         if (chosen[i] < k) {
             rows[i * k + chosen[i]] = 1;
         } else {
@@ -216,16 +216,16 @@ static void block_factors(const struct ec *ec,
                           unsigned index,
                           int *ret_factors)
 {
-    unsigned k = ec->k;
+    size_t k = ec->k;
 
     if (index < k) {
-        memcpy(ret_factors, inverse + (size_t)index * k, k * sizeof *inverse);
+        memcpy(ret_factors, inverse + index * k, k * sizeof *inverse);
         return;
     }
-    for (unsigned j = 0; j < k; j++) {
+    for (size_t j = 0; j < k; j++) {
         int sum = 0;
 
-        for (unsigned i = 0; i < k; i++) {
+        for (size_t i = 0; i < k; i++) {
             sum ^= galois_single_multiply(ec->coding[index - k][i],
                                           inverse[i * k + j], WORD_BITS);
         }

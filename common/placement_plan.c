@@ -267,6 +267,7 @@ static void target_position(struct plan *plan,
         shares->in_zone[i] >>= SHARE_BITS;
         total += shares->in_zone[i];
     }
+    assert(total > 0); /* some zone of the round is not yet in all prefixes */
     /* Rounding sums, not terms, makes the targets add up to ROWS. */
     for (uint32_t i = 0; i < plan->n_nodes; i++) {
         uint64_t upto;
@@ -281,7 +282,7 @@ static void target_position(struct plan *plan,
 
 static int find_targets(struct plan *plan)
 {
-    struct shares *shares = malloc(sizeof *shares);
+    struct shares *shares = calloc(1, sizeof *shares);
 
     if (shares == NULL) {
         return -ENOMEM;

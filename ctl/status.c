@@ -1,5 +1,6 @@
 #include "ctl/status.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -92,12 +93,16 @@ static int ask(struct question *question,
                const struct cluster_status *status,
                int64_t deadline_ms)
 {
-    uint32_t id =
-        question->node != NULL ? question->node->id : question->shard->node;
-    const char *address = cluster_map_node(status->map, id)->address;
     struct rpc_call *call = &question->call;
+    const struct cluster_node *to;
     struct rpc_peer *peer;
-    int rc = rpc_client_peer(rpc, address, &peer);
+    int rc;
+
+    assert((question->node == NULL) != (question->shard == NULL));
+    to = cluster_map_node(status->map, question->node != NULL
+                                           ? question->node->id
+                                           : question->shard->node);
+    rc = rpc_client_peer(rpc, to->address, &peer);
 
     if (rc != 0) {
         return rc;

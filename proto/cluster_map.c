@@ -101,7 +101,7 @@ static void *new_message(const ProtobufCMessageDescriptor *type)
 static int encode_nodes(const struct cluster_map *map,
                         Gabion__ClusterMap *message)
 {
-    message->node = calloc(map->n_nodes, sizeof *message->node);
+    message->node = calloc(map->n_nodes, sizeof(void *));
     if (message->node == NULL) {
         return -ENOMEM;
     }
@@ -127,7 +127,7 @@ static int encode_nodes(const struct cluster_map *map,
 static int encode_shards(const struct cluster_map *map,
                          Gabion__ClusterMap *message)
 {
-    message->shard = calloc(METADATA_SLOTS, sizeof *message->shard);
+    message->shard = calloc(METADATA_SLOTS, sizeof(void *));
     if (message->shard == NULL) {
         return -ENOMEM;
     }

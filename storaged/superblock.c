@@ -169,61 +169,55 @@ static void print(uint64_t cluster, uint32_t node, char text[TEXT_MAX])
 
 /* ------------------------------------------------------------------- steps */
 
-/* Whether an entry may be in a directory that is not yet anybody's. */
-static bool is_harmless(const char *name)
+/* Whether an entry may not be in a directory that is not yet anybody's; for
+ * scandirat(3). */
+static int is_stranger(const struct dirent *entry)
 {
     static const char *const harmless[] = { ".", "..", LOCK_NAME, TEMP_NAME,
                                             "lost+found" };
 
     for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
-        if (strcmp(name, harmless[i]) == 0) {
-            return true;
+        if (strcmp(entry->d_name, harmless[i]) == 0) {
+            return 0;
         }
     }
-    return false;
+    return 1;
 }
 
 /* Whether the directory has a superblock or may get one. */
 static int check_directory(int dir, const char *path, struct errmsg *msg)
 {
-    const struct dirent *entry;
-    DIR *stream;
-    int fd;
-    int rc = 0;
+    struct dirent **strangers = NULL;
+    int n;
 
     if (faccessat(dir, NAME, F_OK, 0) == 0) {
         return 0;
     }
-    fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    stream = fd >= 0 ? fdopendir(fd) : NULL;
-    if (stream == NULL) {
-        rc = -errno;
+    n = scandirat(dir, ".", &strangers, is_stranger, NULL);
+    if (n < 0) {
+        int rc = -errno;
+
         errmsg_set(msg, "%s: cannot be listed: %s", path, err_text(rc));
-        if (fd >= 0) {
-            (void)close(fd);
-        }
         return rc;
     }
-    /* The stream is this call's own. */
-    while (rc == 0 &&
-           (entry = readdir(stream)) != NULL) { // NOLINT(concurrency-mt-unsafe)
-        if (!is_harmless(entry->d_name)) {
-            errmsg_set(msg,
-                       "%s: not a data directory of Gabion, and not empty "
-                       "('%s' is in it): give an empty directory",
-                       path, entry->d_name);
-            rc = -ENOTEMPTY;
-        }
+    if (n > 0) {
+        errmsg_set(msg,
+                   "%s: not a data directory of Gabion, and not empty ('%s' is "
+                   "in it): give an empty directory",
+                   path, strangers[0]->d_name);
     }
-    (void)closedir(stream);
-    return rc;
+    for (int i = 0; i < n; i++) {
+        free(strangers[i]);
+    }
+    free(strangers);
+    return n > 0 ? -ENOTEMPTY : 0;
 }
 
 static int take_lock(struct superblock *superblock,
                      const char *path,
                      struct errmsg *msg)
 {
-    char pid[TEXT_MAX];
+    char pid[TEXT_MAX] = "";
     int rc;
 
     superblock->lock =
@@ -267,7 +261,7 @@ static int claim(const struct superblock *superblock,
                  struct errmsg *msg)
 {
     struct content content = { 0 };
-    char text[TEXT_MAX];
+    char text[TEXT_MAX] = "";
     int rc = read_text(superblock->dir, NAME, text);
 
     if (rc == -ENOENT) {
