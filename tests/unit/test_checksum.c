@@ -85,10 +85,10 @@ START_TEST(a_flipped_bit_is_found_in_its_unit)
     fill(bytes, sizeof bytes);
     checksum_compute(bytes, sizeof bytes, checksums);
     for (size_t at = 0; at < sizeof bytes; at += 97) {
-        bytes[at] ^= 1 << (at % 8);
+        bytes[at] ^= (uint8_t)(1 << (at % 8));
         ck_assert_int_eq(checksum_verify(bytes, sizeof bytes, checksums),
                          (long)(at / CHECKSUM_UNIT));
-        bytes[at] ^= 1 << (at % 8);
+        bytes[at] ^= (uint8_t)(1 << (at % 8));
     }
 }
 END_TEST
