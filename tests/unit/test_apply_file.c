@@ -393,9 +393,12 @@ START_TEST(commit_passes_over_vanished_files)
     ck_assert_uint_eq(last()->attr[0]->ino, 0);
     ck_assert_uint_eq(last()->attr[1]->ino, a);
     ck_assert_int_eq(live(1), 100);
-    ck_assert_int_eq(meta_read_garbage(f.reader, 4, garbage, &n), 0);
+    ck_assert_int_eq(meta_read_garbage(f.reader, NULL, 4, garbage, &n), 0);
     ck_assert_uint_eq(n, 1);
     ck_assert_mem_eq(garbage[0].object, c.ids[1], 16);
+    ck_assert_int_eq(
+        meta_read_garbage(f.reader, &garbage[0], 3, garbage + 1, &n), 0);
+    ck_assert_uint_eq(n, 0);
 }
 END_TEST
 
