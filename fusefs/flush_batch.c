@@ -449,10 +449,7 @@ static void note_all_unsynced(struct flush *flush)
             if (logs[j]->info_index == NO_INDEX || log_object_is_synced(log)) {
                 continue;
             }
-            if (unsynced_add(flush->store->unsynced,
-                             flush->items[object->item].file->ino, log) != 0) {
-                (void)log_object_sync(log);
-            }
+            note_unsynced(flush, flush->items[object->item].file, log);
         }
     }
 }
