@@ -8,15 +8,15 @@
 
 #include "common/clock.h"
 
-#define BUCKETS_MIN    1024u
-#define XATTRS_MAX     8u
+#define BUCKETS_MIN     1024u
+#define XATTRS_MAX      8u
 #define XATTR_NAME_ROOM 64u
 
 /* An open belongs to the lookup before it when it comes this soon after. */
 #define LOOKUP_TO_OPEN_MS 20
 
 struct xattr_entry {
-    char name[XATTR_NAME_ROOM];            /* NUL-terminated */
+    char name[XATTR_NAME_ROOM];           /* NUL-terminated */
     uint8_t value[INODE_XATTR_VALUE_MAX]; /* `size` bytes */
     uint16_t size;                        /* of the value */
     bool exists;                          /* false: a cached ENODATA */

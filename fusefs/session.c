@@ -9,8 +9,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "fusefs/sequence_window.h"
+#include "proto/validate.h"
 
-#define N_SLOTS    1024u
 #define SLOT_SHIFT 53
 
 /* Inode numbers are taken in ranges of this size; the next range is fetched
@@ -57,19 +57,19 @@ struct session {
     uint64_t serial; /* of the last object id given out */
     struct sequence_window window;
     struct ino_range numbers;
-    struct ino_range spare;   /* the range after it */
-    bool is_refilling;        /* somebody is fetching a range */
-    bool wants_refill;        /* the keeper shall fetch one */
-    bool is_renewing;         /* somebody is opening a new session */
-    bool is_closing;          /* the keeper shall end */
-    int64_t expiry_ms;        /* silence after which the shard forgets us */
-    uint64_t n_ops;           /* ops answered so far: the latest mark */
-    uint64_t synced[N_SLOTS]; /* by slot: durable up to this mark */
+    struct ino_range spare; /* the range after it */
+    bool is_refilling;      /* somebody is fetching a range */
+    bool wants_refill;      /* the keeper shall fetch one */
+    bool is_renewing;       /* somebody is opening a new session */
+    bool is_closing;        /* the keeper shall end */
+    int64_t expiry_ms;      /* silence after which the shard forgets us */
+    uint64_t n_ops;         /* ops answered so far: the latest mark */
+    uint64_t synced[METADATA_SLOTS]; /* by slot: durable up to this mark */
 };
 
 static unsigned slot_of(uint64_t ino)
 {
-    return (unsigned)(ino >> SLOT_SHIFT) & (N_SLOTS - 1);
+    return (unsigned)(ino >> SLOT_SHIFT) & (METADATA_SLOTS - 1);
 }
 
 /* --------------------------------------------------------------- submitting */
