@@ -15,7 +15,6 @@
 
 struct daemon {
     int report_fd;   /* where the parent listens; -1: nobody does */
-    int log_fd;      /* end of the pipe to syslog's thread; -1: none */
     bool foreground; /* nothing has been forked */
 };
 

@@ -180,7 +180,7 @@ static int submit_once(struct session *session,
  * attempt whose answer got lost leaves a session behind that soon expires. */
 static int open_new(struct session *session, uint64_t *ret_number)
 {
-    Gabion__OpenSession body = GABION__OPEN_SESSION__INIT;
+    Gabion__OpenSession body;
     Gabion__Op op = GABION__OP__INIT;
     Gabion__Op *ops = &op;
     Gabion__SubmitRequest request = GABION__SUBMIT_REQUEST__INIT;
@@ -188,6 +188,7 @@ static int open_new(struct session *session, uint64_t *ret_number)
     unsigned attempts;
     int rc;
 
+    gabion__open_session__init(&body);
     body.host = session->host;
     op.sequence = 1;
     op.now_ns = clock_real_ns();
