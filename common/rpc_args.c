@@ -8,10 +8,10 @@
 #include "common/rpc_message.h"
 
 /* gRPC declares keys as `char *` but does not write to them. */
-#define ARG(name, number)                                         \
-    {                                                             \
-        .type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)name, \
-        .value.integer = (number)                                 \
+#define ARG(name, number)                                           \
+    {                                                               \
+        .type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)(name), \
+        .value.integer = (number)                                   \
     }
 
 #define DATA_FRAME_SIZE (1 << 20)

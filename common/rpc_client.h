@@ -66,8 +66,9 @@ struct rpc_call {
     const ProtobufCMessage *request; /* borrowed until rpc_call_start returns */
     struct buf *payload;   /* borrowed or NULL: sent by reference as the
                               request's bytes field number 15, which must be
-                              empty in `request`; the call holds a reference
-                              for as long as gRPC does */
+                              empty in `request`; referenced for as long as
+                              gRPC needs it, after a failure perhaps a moment
+                              longer than until `done` */
     size_t payload_offset; /* in payload */
     size_t payload_size;   /* 0: no payload */
     const ProtobufCMessageDescriptor *reply_type;
@@ -85,13 +86,13 @@ struct rpc_call {
      * refused; -EINVAL the peer calls the request malformed; -EAGAIN the peer
      * cannot serve it now; -ENOMEM */
     int rc;
+    bool is_finished;        /* `done` is running or has run */
     ProtobufCMessage *reply; /* unpacked, owned by the call; bytes field 15 is
                                 left empty when it travelled as payload */
 
     /* Private. */
     struct rpc_call_impl *impl; /* owned; NULL when it could not be started */
     struct rpc_call *next;      /* in the queue's list of such calls */
-    bool is_finished;           /* `done` is running or has run */
 };
 
 /* Start the call. Trouble is told through `done`. */

@@ -227,14 +227,12 @@ static const ProtobufCFieldDescriptor *bulk_field(
     return field;
 }
 
-static void point_at_one(struct rpc_message *message,
-                         uint8_t *data,
-                         size_t size)
+static void point_at_one(struct rpc_message *message, struct iovec whole)
 {
     message->iov = message->iov_inline;
-    message->iov[0] = (struct iovec){ data, size };
+    message->iov[0] = whole;
     message->n_iov = 1;
-    message->payload_size = size;
+    message->payload_size = whole.iov_len;
 }
 
 /* A peer may send any number of tiny frames; then one copy is better. */
@@ -248,7 +246,8 @@ static int flatten_payload(struct rpc_message *message, size_t offset)
         return -ENOMEM;
     }
     (void)gather(bytes, message->flat, total);
-    point_at_one(message, message->flat + offset, total - offset);
+    point_at_one(message,
+                 (struct iovec){ message->flat + offset, total - offset });
     return 0;
 }
 
@@ -321,7 +320,7 @@ static void detach_bulk(const ProtobufCFieldDescriptor *field,
 
     if (bulk->len > 0) {
         message->flat = bulk->data;
-        point_at_one(message, bulk->data, bulk->len);
+        point_at_one(message, (struct iovec){ bulk->data, bulk->len });
         *bulk = (ProtobufCBinaryData){ 0 };
     }
 }

@@ -492,7 +492,9 @@ static int copy_methods(struct rpc_server *server,
     if (server->methods == NULL) {
         return -ENOMEM;
     }
-    memcpy(server->methods, methods, n_methods * sizeof *methods);
+    for (size_t i = 0; i < n_methods; i++) {
+        server->methods[i] = methods[i];
+    }
     server->n_methods = n_methods;
     return 0;
 }

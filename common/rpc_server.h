@@ -30,7 +30,8 @@ struct rpc_method {
 
 /* Bind `listen` ("host:port", port 0 picks one) and prepare to serve `methods`
  * (copied). Nothing is served before rpc_server_start(). A port in use is an
- * error, told in `msg`.
+ * error, told in `msg`. `n_pollers` threads poll and run handlers: one is best
+ * up to about two cores; a second costs every small call a wake-up.
  * Errors: -EADDRINUSE or another bind error, -EINVAL, -ENOMEM */
 MUST_CHECK int rpc_server_new(const char *listen,
                               const struct rpc_method *methods,
@@ -46,7 +47,7 @@ int rpc_server_port(const struct rpc_server *server);
 
 /* Stop taking calls, wait up to `grace_ms` for those being served, cancel the
  * rest, wait until every request has been answered by its owner, end the
- * pollers. */
+ * pollers. Not from a handler. */
 void rpc_server_stop(struct rpc_server *server, int64_t grace_ms);
 
 /* After rpc_server_stop(), or never started. NULL is allowed. */

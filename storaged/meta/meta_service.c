@@ -195,7 +195,7 @@ static int reply_orphans(struct meta_service *service,
 {
     Gabion__HeartbeatReply reply;
     Gabion__Orphan *messages = calloc(n + 1, sizeof *messages);
-    Gabion__Orphan **pointers = calloc(n + 1, sizeof *pointers);
+    Gabion__Orphan **pointers = calloc(n + 1, sizeof(void *));
     int rc = -ENOMEM;
 
     if (messages != NULL && pointers != NULL) {

@@ -5,11 +5,10 @@
  *     shard_submit ─► queue ─► entry: apply + commit ─┬─► done (not durable)
  *                                                     └─► sync ─► done
  *
- * The submitting thread applies its request itself when nobody else is
- * applying: no change of threads for a lone request. What gathers meanwhile is
- * taken by the apply thread. A sync thread syncs while applying goes on; an
- * entry for which nobody waits is synced within SHARD_SYNC_DELAY_MS. A
- * checkpoint thread keeps the WAL short.
+ * An apply thread takes what waits; while requests come one at a time the
+ * submitting thread does so itself, which saves a change of threads. A sync
+ * thread syncs while applying goes on; an entry for which nobody waits is
+ * synced within SHARD_SYNC_DELAY_MS. A checkpoint thread keeps the WAL short.
  *
  * An error of the database stops the shard for good: it is logged once, and
  * every request, waiting or later, ends with -EIO and the reason.

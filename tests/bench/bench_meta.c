@@ -41,7 +41,7 @@ struct worker {
 static void die(const char *what)
 {
     (void)fprintf(stderr, "bench_meta: %s\n", what);
-    exit(1);
+    _exit(1);
 }
 
 struct direct {
@@ -55,8 +55,7 @@ static void direct_done(struct shard_request *request)
 {
     struct direct *direct = request->context;
 
-    direct->error =
-        request->rc < 0 ? -request->rc : request->results[0]->error;
+    direct->error = request->rc < 0 ? -request->rc : request->results[0]->error;
     direct->ino = request->rc < 0 ? 0 : request->results[0]->ino;
     (void)sem_post(&direct->done);
 }
@@ -155,10 +154,9 @@ static void run(bool rpc, bool durable, unsigned n_workers, int seconds)
     for (unsigned i = 0; i < n_workers; i++) {
         struct op_box box;
 
-        workers[i] = (struct worker){ .number = i,
-                                      .rpc = rpc,
-                                      .durable = durable,
-                                      .sequence = 1 };
+        workers[i] = (struct worker){
+            .number = i, .rpc = rpc, .durable = durable, .sequence = 1
+        };
         workers[i].samples_ns = calloc(SAMPLES_MAX, sizeof(int64_t));
         op_open(&box);
         workers[i].session = submit_rpc(&box, false);
@@ -166,15 +164,14 @@ static void run(bool rpc, bool durable, unsigned n_workers, int seconds)
     }
     for (unsigned i = 0; i < n_workers; i++) {
         (void)pthread_join(workers[i].thread, NULL);
-        memcpy(all + n, workers[i].samples_ns,
-               workers[i].n * sizeof(int64_t));
+        memcpy(all + n, workers[i].samples_ns, workers[i].n * sizeof(int64_t));
         n += workers[i].n;
         free(workers[i].samples_ns);
     }
     qsort(all, n, sizeof *all, compare);
     (void)printf("%-6s %-7s clients %u  %7.0f/s  p50 %5ld us  p99 %6ld us\n",
-                 rpc ? "rpc" : "direct", durable ? "durable" : "",
-                 n_workers, (double)n / seconds, all[n / 2] / 1000,
+                 rpc ? "rpc" : "direct", durable ? "durable" : "", n_workers,
+                 (double)n / seconds, all[n / 2] / 1000,
                  all[n * 99 / 100] / 1000);
     free(all);
 }
@@ -204,7 +201,7 @@ int main(int argc, char **argv)
     struct rpc_server *server;
     struct cluster_map *map;
     struct errmsg msg = { "" };
-    int seconds = argc > 2 ? atoi(argv[2]) : 3;
+    int seconds = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 3;
     char path[256];
     char address[32];
     size_t n;

@@ -28,8 +28,6 @@
 #define N_CHECKSUMS   (UNIT / 4096)
 #define N_SAMPLES_MAX 1000000
 
-extern char **environ;
-
 /* ------------------------------------------------------------------- server */
 
 static struct buf *block; /* what every GetBlock answers */
@@ -115,7 +113,8 @@ static int spawn_server(const char *n_pollers, struct server *server, int *port)
     posix_spawn_file_actions_t actions;
     int in[2];
     int out[2];
-    FILE *stream;
+    char line[16] = "";
+    ssize_t n;
     int rc;
 
     if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) {
@@ -133,11 +132,12 @@ static int spawn_server(const char *n_pollers, struct server *server, int *port)
         free(argv[i]);
     }
     server->stop_fd = in[1];
-    stream = fdopen(out[0], "r");
-    if (rc != 0 || stream == NULL || fscanf(stream, "%d", port) != 1) {
+    n = read(out[0], line, sizeof line - 1);
+    (void)close(out[0]);
+    if (rc != 0 || n <= 0) {
         return -EIO;
     }
-    (void)fclose(stream);
+    *port = (int)strtol(line, NULL, 10);
     return -clock_getcpuclockid(server->pid, &server->cpu);
 }
 
@@ -216,6 +216,8 @@ static void report(struct bench *bench,
     double server_s = (double)(servers_cpu_ns(bench) - bench->server_ns) / 1e9;
     double gib = (double)n_bytes / (1 << 30);
     double n = (double)n_ops;
+    size_t median = bench->n_samples / 2;
+    size_t p99 = bench->n_samples * 99 / 100;
 
     printf("%-22s %8.0f /s  CPU us/op client %6.1f servers %6.1f", name,
            n / seconds, client_s * 1e6 / n, server_s * 1e6 / n);
@@ -223,8 +225,8 @@ static void report(struct bench *bench,
         qsort(bench->samples, bench->n_samples, sizeof *bench->samples,
               compare);
         printf("  p50 %.1f us p99 %.1f us",
-               (double)bench->samples[bench->n_samples / 2] / 1e3,
-               (double)bench->samples[bench->n_samples * 99 / 100] / 1e3);
+               (double)bench->samples[median] / 1e3,
+               (double)bench->samples[p99] / 1e3);
     }
     if (n_bytes > 0) {
         printf("  %.0f MB/s  CPU-s/GiB %.2f + %.2f",
@@ -241,7 +243,7 @@ static void must(const struct rpc_call *call)
 {
     if (call->rc != 0) {
         (void)fprintf(stderr, "%s: %s\n", call->method, err_text(call->rc));
-        exit(EXIT_FAILURE);
+        abort();
     }
 }
 
@@ -385,18 +387,18 @@ static void set_up(struct bench *bench, const char *n_pollers)
     bench->payload = buf_new(UNIT);
     if (bench->samples == NULL || bench->target == NULL ||
         bench->payload == NULL || rpc_client_new(&bench->client) != 0) {
-        exit(EXIT_FAILURE);
+        abort();
     }
     memset(bench->payload->data, 'y', UNIT);
     bench->queue = rpc_client_thread_queue(bench->client);
     for (size_t i = 0; i < N_SERVERS; i++) {
         if (spawn_server(n_pollers, &bench->servers[i], &port) != 0) {
-            exit(EXIT_FAILURE);
+            abort();
         }
         (void)snprintf(address, sizeof address, "127.0.0.1:%d", port);
         if (rpc_client_peer(bench->client, address, &bench->servers[i].peer) !=
             0) {
-            exit(EXIT_FAILURE);
+            abort();
         }
     }
 }
