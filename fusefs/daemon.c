@@ -92,6 +92,25 @@ int daemon_open_log(const char *path, struct errmsg *msg)
     return 0;
 }
 
+int daemon_write_pid(const char *path, struct errmsg *msg)
+{
+    int rc = 0;
+    int fd;
+
+    if (path == NULL) {
+        return 0;
+    }
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) {
+        rc = -errno;
+        errmsg_set(msg, "cannot write pid file %s: %s", path, err_text(rc));
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return rc;
+}
+
 static void send_report(struct daemon *daemon, int code, const char *text)
 {
     char report[REPORT_MAX];

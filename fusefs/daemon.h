@@ -31,6 +31,10 @@ MUST_CHECK int daemon_start(struct daemon *daemon,
  * Errors: those of open(2), told in `msg` */
 MUST_CHECK int daemon_open_log(const char *path, struct errmsg *msg);
 
+/* Write the process id of the caller to a file; `path` NULL: do nothing.
+ * Errors: those of open(2) and write(2), told in `msg` */
+MUST_CHECK int daemon_write_pid(const char *path, struct errmsg *msg);
+
 /* The mount is usable: let the parent exit with 0, give back its stdin, stdout
  * and, without a log file, stderr, whose lines go to syslog(3) from now on. */
 void daemon_ready(struct daemon *daemon, bool has_log_file);
