@@ -170,7 +170,7 @@ static void record(struct put *put)
                      __ATOMIC_RELAXED);
     (void)pthread_mutex_unlock(&writer->lock);
     if (missing != 0) {
-        objio_count(&writer->objio->stats.writes_degraded, 1);
+        OBJIO_COUNT(writer->objio, writes_degraded);
     }
 }
 
@@ -203,7 +203,7 @@ static void put_done(struct block_op *op)
     if (op->rc == 0) {
         put->stored |= bit;
         put->instances[op->key.index] = op->result_instance;
-        objio_count(&put->writer->objio->stats.blocks_put, 1);
+        OBJIO_COUNT(put->writer->objio, blocks_put);
         return;
     }
     put->failed |= 1u << node;

@@ -68,11 +68,6 @@ int objio_codec(struct objio *objio,
     return rc;
 }
 
-void objio_count(uint64_t *counter, uint64_t n)
-{
-    (void)__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
-}
-
 bool objio_is_passing(int rc)
 {
     return rc == -EHOSTUNREACH || rc == -ETIMEDOUT || rc == -ECANCELED ||

@@ -38,7 +38,8 @@ struct objio_config {
     struct block_io *io;               /* borrowed for the life of the objio */
     const struct placement *placement; /* borrowed likewise */
     int64_t timeout_ms; /* a put, get or sync ends after this at the latest */
-    int64_t hedge_ms;   /* a block that takes longer is also rebuilt from
+    int64_t hedge_ms;   /* a block that takes longer, and several times longer
+                           than reads took lately, is also rebuilt from
                            others; 0: never hedge */
 };
 
@@ -72,7 +73,8 @@ void object_writer_free(struct object_writer *writer);
  *
  * Errors: -EIO, -ETIMEDOUT, -EHOSTUNREACH  fewer than min_write blocks stored;
  *                  calling again with the same bytes is allowed
- *         -ENOSPC  the same, because nodes are full
+ *         -ENOSPC  the same, because nodes are full: at once when no node that
+ *                  might come back could change it
  *         -EINVAL  length 0 or above k * unit, or stripe beyond OBJECT_SIZE_MAX
  *         -ENOMEM */
 MUST_CHECK int object_writer_put(struct object_writer *writer,

@@ -28,8 +28,9 @@ MUST_CHECK int objio_codec(struct objio *objio,
                            uint32_t m,
                            const struct ec **ret_codec);
 
-/* Add to one of objio->stats. */
-void objio_count(uint64_t *counter, uint64_t n);
+/* Add one to a counter of the objio's stats. */
+#define OBJIO_COUNT(objio, counter) \
+    ((void)__atomic_fetch_add(&(objio)->stats.counter, 1, __ATOMIC_RELAXED))
 
 /* Whether what failed with `rc` may succeed on the same node later. */
 bool objio_is_passing(int rc);

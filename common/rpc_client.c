@@ -607,6 +607,18 @@ void rpc_call_copy_payload(const struct rpc_call *call, void *target)
     }
 }
 
+ProtobufCMessage *rpc_call_take_reply(struct rpc_call *call)
+{
+    ProtobufCMessage *reply = call->reply;
+
+    if (reply != NULL) {
+        assert(call->impl->reply.header == reply);
+        call->impl->reply.header = NULL;
+        call->reply = NULL;
+    }
+    return reply;
+}
+
 void rpc_call_clear(struct rpc_call *call)
 {
     if (call->impl != NULL) {

@@ -109,6 +109,10 @@ size_t rpc_call_payload_size(const struct rpc_call *call);
 /* Copy the reply's payload to `target`, which has room for all of it. */
 void rpc_call_copy_payload(const struct rpc_call *call, void *target);
 
+/* The reply, which is the caller's from now on: it ends with
+ * protobuf_c_message_free_unpacked(reply, NULL). NULL when there is none. */
+ProtobufCMessage *rpc_call_take_reply(struct rpc_call *call);
+
 /* Release reply and payload. Zeroes the results. */
 void rpc_call_clear(struct rpc_call *call);
 

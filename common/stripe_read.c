@@ -7,12 +7,13 @@
 
 #include "common/log.h"
 
-#define NEVER_MS       INT64_MAX
-#define EC_MEM_ALIGN   16u /* what ec.h asks of block pointers */
-#define SLOT_ALIGN     64u
-#define SMALL_READ_MAX (16u << 10) /* reads up to this have their own average \
-                                    */
-#define HEDGE_FACTOR 4             /* slow: this many times the average */
+#define NEVER_MS     INT64_MAX
+#define EC_MEM_ALIGN 16u /* what ec.h asks of block pointers */
+#define SLOT_ALIGN   64u
+#define SMALL_READ_MAX                                            \
+    (16u << 10)        /* reads up to this have their own average \
+                        */
+#define HEDGE_FACTOR 4 /* slow: this many times the average */
 
 static uint32_t n_blocks(const struct stripe_read *read)
 {
@@ -126,7 +127,7 @@ static void take_bytes(struct stripe_read *read, const struct block_op *op)
         }
         read->delivered |= bit;
     }
-    objio_count(&read->context->objio->stats.blocks_got, 1);
+    OBJIO_COUNT(read->context->objio, blocks_got);
 }
 
 static void next_place(struct stripe_read *read, const struct block_op *op)
@@ -138,7 +139,7 @@ static void next_place(struct stripe_read *read, const struct block_op *op)
         read->unsure |= bit;
         read->away_rc = op->rc;
     } else if (op->rc != -ENOENT) {
-        objio_count(&read->context->objio->stats.blocks_damaged, 1);
+        OBJIO_COUNT(read->context->objio, blocks_damaged);
         log_debug("unreadable block object=%016llx:%llx stripe=%u index=%u "
                   "node=%u error=%s",
                   (unsigned long long)op->key.object.session,
@@ -388,7 +389,7 @@ static int rebuild(struct stripe_read *read, uint32_t missing)
                    blocks[i] + (range.start - read->hull.start), range.length);
         }
     }
-    objio_count(&read->context->objio->stats.reads_degraded, 1);
+    OBJIO_COUNT(read->context->objio, reads_degraded);
     return 0;
 }
 

@@ -1,8 +1,7 @@
 #include "fusefs/channel.h"
 
-#include <errno.h>
 #include <linux/fuse.h>
-#include <string.h>
+#include <stddef.h>
 #include <unistd.h>
 
 /* A thread of libfuse reads a request and serves it before it reads the next.

@@ -2,15 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "fusefs/log_carrier.h"
 
 /* What the child sends: the exit code in the first byte, the text behind it. */
 #define REPORT_MAX 1024u
@@ -49,8 +48,7 @@ int daemon_start(struct daemon *daemon, bool foreground, struct errmsg *msg)
     int fds[2];
     pid_t pid;
 
-    *daemon = (struct daemon){ .report_fd = -1, .log_fd = -1, foreground };
-    daemon->foreground = foreground;
+    *daemon = (struct daemon){ .report_fd = -1, .foreground = foreground };
     if (foreground) {
         return 0;
     }
@@ -94,56 +92,23 @@ int daemon_open_log(const char *path, struct errmsg *msg)
     return 0;
 }
 
-static int priority_of(const char *line)
+int daemon_write_pid(const char *path, struct errmsg *msg)
 {
-    /* "time level message", see common/log.h */
-    const char *level = strchr(line, ' ');
+    int rc = 0;
+    int fd;
 
-    if (level == NULL) {
-        return LOG_NOTICE;
+    if (path == NULL) {
+        return 0;
     }
-    if (strncmp(level, " error ", 7) == 0) {
-        return LOG_ERR;
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0) {
+        rc = -errno;
+        errmsg_set(msg, "cannot write pid file %s: %s", path, err_text(rc));
     }
-    if (strncmp(level, " warn ", 6) == 0) {
-        return LOG_WARNING;
+    if (fd >= 0) {
+        (void)close(fd);
     }
-    return strncmp(level, " debug ", 7) == 0 ? LOG_DEBUG : LOG_INFO;
-}
-
-/* Carries lines from stderr to syslog for as long as the process lives. */
-static void *carry_lines(void *context)
-{
-    FILE *lines = context;
-    char line[1024];
-
-    openlog("gabion-fusefs", LOG_PID, LOG_DAEMON);
-    while (fgets(line, sizeof line, lines) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        syslog(priority_of(line), "%s", line);
-    }
-    (void)fclose(lines);
-    return NULL;
-}
-
-static int start_carrier(int *ret_fd)
-{
-    pthread_t thread;
-    int fds[2];
-    FILE *lines;
-
-    if (pipe2(fds, O_CLOEXEC) != 0) {
-        return -errno;
-    }
-    lines = fdopen(fds[0], "r");
-    if (lines == NULL || pthread_create(&thread, NULL, carry_lines, lines)) {
-        (void)close(fds[0]);
-        (void)close(fds[1]);
-        return -EAGAIN;
-    }
-    (void)pthread_detach(thread);
-    *ret_fd = fds[1];
-    return 0;
+    return rc;
 }
 
 static void send_report(struct daemon *daemon, int code, const char *text)
@@ -180,7 +145,7 @@ void daemon_ready(struct daemon *daemon, bool has_log_file)
     if (!has_log_file) {
         int fd = -1;
 
-        if (start_carrier(&fd) == 0) {
+        if (log_carrier_start(&fd) == 0) {
             (void)dup2(fd, STDERR_FILENO);
             (void)close(fd);
         } else if (null >= 0) {

@@ -15,7 +15,6 @@
 
 struct daemon {
     int report_fd;   /* where the parent listens; -1: nobody does */
-    int log_fd;      /* end of the pipe to syslog's thread; -1: none */
     bool foreground; /* nothing has been forked */
 };
 
@@ -31,6 +30,10 @@ MUST_CHECK int daemon_start(struct daemon *daemon,
  * logged that the user does not see. `path` NULL: nothing changes yet.
  * Errors: those of open(2), told in `msg` */
 MUST_CHECK int daemon_open_log(const char *path, struct errmsg *msg);
+
+/* Write the process id of the caller to a file; `path` NULL: do nothing.
+ * Errors: those of open(2) and write(2), told in `msg` */
+MUST_CHECK int daemon_write_pid(const char *path, struct errmsg *msg);
 
 /* The mount is usable: let the parent exit with 0, give back its stdin, stdout
  * and, without a log file, stderr, whose lines go to syslog(3) from now on. */

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Last stripes up to this size are packed, up to that many bytes together. */
-#define PACK_TAIL_MAX  (256u << 10)
-#define PACK_TOTAL_MAX (8u << 20)
+/* Objects up to this size are packed, up to that many bytes together. */
+#define PACK_OBJECT_MAX (256u << 10)
+#define PACK_TOTAL_MAX  (8u << 20)
 
 #define NO_INDEX UINT32_MAX
 
@@ -16,9 +16,8 @@ struct flush_object {
     struct log_object *log; /* borrowed from the file's generation */
     size_t item;            /* whose; of the pack: n_items */
     bool is_live;           /* extents refer to it */
-    bool is_packed;         /* bytes from tail_start on went to the pack */
-    uint64_t tail_start;    /* in the object */
-    uint64_t pack_offset;   /* of the tail in the pack */
+    bool is_packed;         /* its bytes are committed as part of the pack */
+    uint64_t pack_offset;   /* of its bytes in the pack */
     uint32_t info_index;    /* in the commit's objects, or NO_INDEX */
 };
 
@@ -32,6 +31,7 @@ struct flush {
     size_t n_objects, objects_max;
     struct log_object *pack; /* counted, or NULL */
     uint32_t pack_index;     /* in objects */
+    int pack_rc;             /* outcome of storing it */
     struct extent *extents;  /* owned: what is to be committed */
     struct source **sources; /* owned, each borrowed: of the extents; NULL for
                                 inline ones */
@@ -112,22 +112,25 @@ static void take(struct flush *flush, size_t index)
 
 /* --------------------------------------------------------------- 2. storing */
 
-static int pack_tail(struct flush *flush, struct flush_object *object)
+static int pack_object(struct flush *flush, struct flush_object *object)
 {
     const uint8_t *data;
     size_t length;
+    uint64_t size;
     int rc = 0;
 
-    if (!log_object_tail(object->log, &data, &length, &object->tail_start) ||
-        length > PACK_TAIL_MAX) {
+    if (!log_object_is_short(object->log, &data, &length) ||
+        length > PACK_OBJECT_MAX) {
         return 0;
     }
     if (flush->pack == NULL) {
         rc = log_object_new(&flush->store->env, NULL, NULL, &flush->pack);
     }
-    if (rc == 0 && log_object_size(flush->pack) + length <= PACK_TOTAL_MAX &&
-        log_object_size(flush->pack) + length <=
-            flush->store->env.object_size_max) {
+    if (rc != 0) {
+        return rc;
+    }
+    size = log_object_size(flush->pack) + length;
+    if (size <= PACK_TOTAL_MAX && size <= flush->store->env.object_size_max) {
         rc = log_object_append(flush->pack, data, length, &object->pack_offset);
         object->is_packed = rc == 0;
     }
@@ -136,14 +139,14 @@ static int pack_tail(struct flush *flush, struct flush_object *object)
 
 /* Put the short leftovers of several files into one object. When that cannot
  * be, they are simply stored by themselves. */
-static void pack_tails(struct flush *flush)
+static void pack_objects(struct flush *flush)
 {
     size_t n = flush->n_objects;
     int rc = 0;
 
     for (size_t i = 0; i < n && rc == 0; i++) {
         if (flush->objects[i].is_live) {
-            rc = pack_tail(flush, &flush->objects[i]);
+            rc = pack_object(flush, &flush->objects[i]);
         }
     }
     if (flush->pack == NULL) {
@@ -181,6 +184,7 @@ static void fail_item(struct flush_item *item, int rc)
 /* The pack has failed, and with it all who are in it. */
 static void fail_packed(struct flush *flush, int rc)
 {
+    flush->pack_rc = rc;
     for (size_t i = 0; i < flush->n_objects; i++) {
         if (flush->objects[i].is_packed) {
             fail_item(&flush->items[flush->objects[i].item], rc);
@@ -211,10 +215,12 @@ static int sync_objects(struct flush *flush)
 
     for (size_t i = 0; i < flush->n_objects; i++) {
         struct flush_object *object = &flush->objects[i];
+        bool is_pack = object->item == flush->n_items;
         int rc = 0;
 
-        if (object->item == flush->n_items ||
-            (object->is_live && flush->items[object->item].rc == 0)) {
+        if (is_pack ? flush->pack_rc == 0
+                    : object->is_live && !object->is_packed &&
+                          flush->items[object->item].rc == 0) {
             rc = log_object_sync(object->log);
         }
         first_rc = first_rc != 0 ? first_rc : rc;
@@ -253,47 +259,21 @@ static uint32_t name_object(struct flush *flush, struct flush_object *object)
     return object->info_index;
 }
 
-/* Commit `length` bytes of the object at its `offset`. */
-static int emit_object(struct flush *flush,
-                       struct flush_object *object,
-                       uint64_t file_offset,
-                       uint64_t offset,
-                       uint64_t length)
-{
-    struct extent extent = { .offset = file_offset,
-                             .length = length,
-                             .object_offset = offset };
-
-    extent.object = name_object(flush, object);
-    return emit(flush, &extent, log_object_source(object->log));
-}
-
-/* Commit an extent of the map, the packed part of it as one of the pack. */
-static int emit_mapped(struct flush *flush, const struct map_extent *extent)
+/* Commit an extent of the map. */
+static int emit_mapped(struct flush *flush, const struct map_extent *mapped)
 {
     struct flush_object *object =
-        &flush->objects[log_object_tag(extent->source->log)];
-    uint64_t own = extent->length;
-    int rc = 0;
+        &flush->objects[log_object_tag(mapped->source->log)];
+    struct extent extent = { .offset = mapped->offset,
+                             .length = mapped->length,
+                             .object_offset = mapped->source_offset };
 
     if (object->is_packed) {
-        own = extent->source_offset < object->tail_start
-                  ? object->tail_start - extent->source_offset
-                  : 0;
-        own = own < extent->length ? own : extent->length;
+        extent.object_offset += object->pack_offset;
+        object = &flush->objects[flush->pack_index];
     }
-    if (own > 0) {
-        rc = emit_object(flush, object, extent->offset, extent->source_offset,
-                         own);
-    }
-    if (rc == 0 && own < extent->length) {
-        uint64_t in_tail = extent->source_offset + own - object->tail_start;
-
-        rc = emit_object(flush, &flush->objects[flush->pack_index],
-                         extent->offset + own, object->pack_offset + in_tail,
-                         extent->length - own);
-    }
-    return rc;
+    extent.object = name_object(flush, object);
+    return emit(flush, &extent, log_object_source(object->log));
 }
 
 static int emit_inline(struct flush *flush,
@@ -419,39 +399,25 @@ static void note_unsynced(struct flush *flush,
     }
 }
 
-/* What the commit named is known to the shard. */
+/* Go on from what the commit has named: it is known to the shard, and may not
+ * be durable yet. */
 static void objects_committed(struct flush *flush)
 {
     for (size_t i = 0; i < flush->n_objects; i++) {
         struct flush_object *object = &flush->objects[i];
+        size_t item = object->item;
 
-        if (object->info_index != NO_INDEX) {
+        if (item == flush->n_items) {
             log_object_set_committed(object->log);
-        }
-    }
-}
-
-/* Remember what was committed and is not durable yet. */
-static void note_all_unsynced(struct flush *flush)
-{
-    for (size_t i = 0; i < flush->n_objects; i++) {
-        const struct flush_object *object = &flush->objects[i];
-        const struct flush_object *holder =
-            object->is_packed ? &flush->objects[flush->pack_index] : object;
-        const struct flush_object *logs[] = { object, holder };
-
-        if (object->item == flush->n_items) {
             continue;
         }
-        for (size_t j = 0; j < (object->is_packed ? 2 : 1); j++) {
-            struct log_object *log = logs[j]->log;
-
-            if (logs[j]->info_index == NO_INDEX || log_object_is_synced(log)) {
-                continue;
-            }
-            if (unsynced_add(flush->store->unsynced,
-                             flush->items[object->item].file->ino, log) != 0) {
-                (void)log_object_sync(log);
+        if (object->is_packed) {
+            object = &flush->objects[flush->pack_index];
+        }
+        if (object->info_index != NO_INDEX) {
+            log_object_set_committed(object->log);
+            if (!log_object_is_synced(object->log)) {
+                note_unsynced(flush, flush->items[item].file, object->log);
             }
         }
     }
@@ -486,7 +452,6 @@ static int call_commit(struct flush *flush,
         for (size_t i = 0; i < n; i++) {
             item_committed(flush, committing[i], &attrs[i]);
         }
-        note_all_unsynced(flush);
     }
     free(writes);
     free(attrs);
@@ -580,7 +545,7 @@ int flush_batch_run(struct file_store *store,
         take(flush, i);
     }
     if (flush->n_items > 1) {
-        pack_tails(flush);
+        pack_objects(flush);
     }
     push_objects(flush);
     wait_objects(flush);

@@ -1,10 +1,10 @@
 /* One flush of one or several files together: only file_flush.c uses it.
  *
  * A batch goes through the same steps together: take the pending generation of
- * each file, pack their short last stripes into one shared object, store, sync
- * if asked, commit all in one call, settle. Packing copies bytes: until the
- * commit the files keep their own, so a failed batch leaves nothing behind that
- * ties the files to each other. */
+ * each file, pack those that have written little into one shared object, store,
+ * sync if asked, commit all in one call, settle. Packing copies bytes: until
+ * the commit the files keep their own, so a failed batch leaves nothing behind
+ * that ties the files to each other. */
 #pragma once
 
 #include <stdbool.h>

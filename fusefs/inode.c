@@ -8,15 +8,15 @@
 
 #include "common/clock.h"
 
-#define BUCKETS_MIN    1024u
-#define XATTRS_MAX     8u
-#define XATTR_NAME_MAX 64u
+#define BUCKETS_MIN     1024u
+#define XATTRS_MAX      8u
+#define XATTR_NAME_ROOM 64u
 
 /* An open belongs to the lookup before it when it comes this soon after. */
 #define LOOKUP_TO_OPEN_MS 20
 
 struct xattr_entry {
-    char name[XATTR_NAME_MAX];            /* NUL-terminated */
+    char name[XATTR_NAME_ROOM];           /* NUL-terminated */
     uint8_t value[INODE_XATTR_VALUE_MAX]; /* `size` bytes */
     uint16_t size;                        /* of the value */
     bool exists;                          /* false: a cached ENODATA */
@@ -650,7 +650,7 @@ void inode_xattr_answer(struct inode *inode,
 {
     struct xattr_entry *entry;
 
-    if (strlen(name) >= XATTR_NAME_MAX || size > INODE_XATTR_VALUE_MAX) {
+    if (strlen(name) >= XATTR_NAME_ROOM || size > INODE_XATTR_VALUE_MAX) {
         return;
     }
     (void)pthread_mutex_lock(&inode->table->lock);

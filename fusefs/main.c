@@ -41,7 +41,8 @@ static int run_in_background(const struct options *options,
     if (daemon_start(&daemon, options->foreground, &msg) != 0) {
         return complain(&msg, DAEMON_EXIT_MOUNT);
     }
-    if (daemon_open_log(options->log_file, &msg) != 0) {
+    if (daemon_open_log(options->log_file, &msg) != 0 ||
+        daemon_write_pid(options->pid_file, &msg) != 0) {
         daemon_failed(&daemon, DAEMON_EXIT_MOUNT, msg.text);
         return DAEMON_EXIT_MOUNT;
     }

@@ -13,7 +13,6 @@
 #include "proto/validate.h"
 
 #define SLOT_SHIFT 53
-#define N_SLOTS    1024
 
 /* One attempt ends after this, so that a request given up by its program does
  * not hold it for the whole timeout. */
@@ -24,13 +23,13 @@
 #define PAUSE_STEP_MS 50   /* how often a pause looks for an interruption */
 
 struct meta_client {
-    struct rpc_client *rpc;               /* borrowed */
-    struct cluster_map *map;              /* counted */
-    struct rpc_peer *slot_peers[N_SLOTS]; /* borrowed from rpc */
-    int64_t timeout_ms;                   /* see the config */
-    bool hard;                            /* see the config */
-    bool stopping;                        /* atomic: no more retries */
-    bool (*is_interrupted)(void);         /* see the config */
+    struct rpc_client *rpc;                      /* borrowed */
+    struct cluster_map *map;                     /* counted */
+    struct rpc_peer *slot_peers[METADATA_SLOTS]; /* borrowed from rpc */
+    int64_t timeout_ms;                          /* see the config */
+    bool hard;                                   /* see the config */
+    bool stopping;                               /* atomic: no more retries */
+    bool (*is_interrupted)(void);                /* see the config */
 };
 
 /* What every reply of the service begins with. */
@@ -68,7 +67,7 @@ struct meta_call {
 
 static int connect_slots(struct meta_client *client)
 {
-    for (unsigned slot = 0; slot < N_SLOTS; slot++) {
+    for (unsigned slot = 0; slot < METADATA_SLOTS; slot++) {
         const struct cluster_node *node =
             cluster_map_node(client->map, client->map->slot_node[slot]);
         int rc;
@@ -161,11 +160,11 @@ static int attempt(struct meta_client *client,
     };
     int rc = rpc_call_sync(
         client->rpc,
-        client->slot_peers[(meta->ino >> SLOT_SHIFT) & (N_SLOTS - 1)], &call);
+        client->slot_peers[(meta->ino >> SLOT_SHIFT) & (METADATA_SLOTS - 1)],
+        &call);
 
     if (rc == 0) {
-        *ret_reply = call.reply;
-        call.reply = NULL;
+        *ret_reply = rpc_call_take_reply(&call);
     }
     rpc_call_clear(&call);
     return rc;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <unistd.h>
 
 #include "fusefs/ops.h"
 

@@ -36,6 +36,7 @@ static const char usage[] =
     "  negative_timeout=0    the absence of names may be this old\n"
     "  log_level=info        error, warn, info or debug\n"
     "  log_file=FILE         log there (default: syslog)\n"
+    "  pid_file=FILE         write the process id there\n"
     "  conf=FILE             defaults (default: /etc/gabion/client.conf)\n"
     "  sync, dirsync         every change is durable before its call returns\n"
     "  nonempty              mount over a directory that has entries\n"
@@ -167,6 +168,14 @@ static int set_log_file(struct options *options,
     return replace_text(&options->log_file, value);
 }
 
+static int set_pid_file(struct options *options,
+                        const char *value,
+                        struct errmsg *msg)
+{
+    (void)msg;
+    return replace_text(&options->pid_file, value);
+}
+
 static int set_conf(struct options *options,
                     const char *value,
                     struct errmsg *msg)
@@ -272,6 +281,7 @@ static const struct option_spec {
     { "negative_timeout", FORM_VALUE, set_negative_ms },
     { "log_level", FORM_VALUE, set_log_level },
     { "log_file", FORM_VALUE, set_log_file },
+    { "pid_file", FORM_VALUE, set_pid_file },
     { "conf", FORM_VALUE, set_conf },
     { "nonempty", FORM_FLAG, set_nonempty },
     { "allow_other", FORM_FLAG, set_allow_other },
@@ -771,6 +781,7 @@ void options_clear(struct options *options)
     free(options->mountpoint);
     free(options->conf);
     free(options->log_file);
+    free(options->pid_file);
     free(options->mount_flags);
     memset(options, 0, sizeof *options);
 }

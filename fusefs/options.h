@@ -26,6 +26,7 @@ struct options {
     char *mountpoint;  /* owned: as given */
     char *conf;        /* owned: the configuration file, or NULL */
     char *log_file;    /* owned: where messages go, or NULL */
+    char *pid_file;    /* owned: where the process id goes, or NULL */
     char *mount_flags; /* owned: options for the kernel, comma-separated; may
                           be "" */
 

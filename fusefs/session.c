@@ -9,8 +9,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "fusefs/sequence_window.h"
+#include "proto/validate.h"
 
-#define N_SLOTS    1024u
 #define SLOT_SHIFT 53
 
 /* Inode numbers are taken in ranges of this size; the next range is fetched
@@ -57,19 +57,19 @@ struct session {
     uint64_t serial; /* of the last object id given out */
     struct sequence_window window;
     struct ino_range numbers;
-    struct ino_range spare;   /* the range after it */
-    bool is_refilling;        /* somebody is fetching a range */
-    bool wants_refill;        /* the keeper shall fetch one */
-    bool is_renewing;         /* somebody is opening a new session */
-    bool is_closing;          /* the keeper shall end */
-    int64_t expiry_ms;        /* silence after which the shard forgets us */
-    uint64_t n_ops;           /* ops answered so far: the latest mark */
-    uint64_t synced[N_SLOTS]; /* by slot: durable up to this mark */
+    struct ino_range spare; /* the range after it */
+    bool is_refilling;      /* somebody is fetching a range */
+    bool wants_refill;      /* the keeper shall fetch one */
+    bool is_renewing;       /* somebody is opening a new session */
+    bool is_closing;        /* the keeper shall end */
+    int64_t expiry_ms;      /* silence after which the shard forgets us */
+    uint64_t n_ops;         /* ops answered so far: the latest mark */
+    uint64_t synced[METADATA_SLOTS]; /* by slot: durable up to this mark */
 };
 
 static unsigned slot_of(uint64_t ino)
 {
-    return (unsigned)(ino >> SLOT_SHIFT) & (N_SLOTS - 1);
+    return (unsigned)(ino >> SLOT_SHIFT) & (METADATA_SLOTS - 1);
 }
 
 /* --------------------------------------------------------------- submitting */
@@ -180,7 +180,7 @@ static int submit_once(struct session *session,
  * attempt whose answer got lost leaves a session behind that soon expires. */
 static int open_new(struct session *session, uint64_t *ret_number)
 {
-    Gabion__OpenSession body = GABION__OPEN_SESSION__INIT;
+    Gabion__OpenSession body;
     Gabion__Op op = GABION__OP__INIT;
     Gabion__Op *ops = &op;
     Gabion__SubmitRequest request = GABION__SUBMIT_REQUEST__INIT;
@@ -188,6 +188,7 @@ static int open_new(struct session *session, uint64_t *ret_number)
     unsigned attempts;
     int rc;
 
+    gabion__open_session__init(&body);
     body.host = session->host;
     op.sequence = 1;
     op.now_ns = clock_real_ns();

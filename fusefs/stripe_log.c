@@ -44,6 +44,7 @@ struct log_object {
     size_t n_queued;              /* stripes QUEUED */
     size_t n_unstored;            /* stripes not STORED */
     bool sealed;                  /* no appends any more */
+    bool is_synced;               /* all that is stored is durable */
     bool committed;               /* the shard knows it */
     uint32_t tag;                 /* see log_object_set_tag() */
     void (*failed)(void *context, int rc); /* see log_object_new() */
@@ -192,6 +193,7 @@ static void queue_stripe_locked(struct stripe *stripe)
     struct log_object *object = stripe->object;
 
     stripe->state = STRIPE_QUEUED;
+    object->is_synced = false;
     stripe->job.run = run_put;
     object->n_queued++;
     (void)log_object_ref(object);
@@ -426,28 +428,20 @@ void log_object_seal(struct log_object *object)
     (void)pthread_mutex_unlock(&object->lock);
 }
 
-bool log_object_tail(struct log_object *object,
-                     const uint8_t **ret_data,
-                     size_t *ret_length,
-                     uint64_t *ret_offset)
+bool log_object_is_short(struct log_object *object,
+                         const uint8_t **ret_data,
+                         size_t *ret_length)
 {
-    struct stripe *stripe = NULL;
+    const struct stripe *stripe = NULL;
 
     (void)pthread_mutex_lock(&object->lock);
-    if (object->n_stripes > 0 && object->n_unstored == 1) {
-        stripe = object->stripes[object->n_stripes - 1];
-        if (stripe->state != STRIPE_READY) {
-            stripe = NULL;
-        }
+    if (object->n_stripes == 1 && object->stripes[0]->state == STRIPE_READY) {
+        stripe = object->stripes[0];
+        *ret_data = stripe->buf->data;
+        *ret_length = stripe->length;
     }
     (void)pthread_mutex_unlock(&object->lock);
-    if (stripe == NULL) {
-        return false;
-    }
-    *ret_data = stripe->buf->data;
-    *ret_length = stripe->length;
-    *ret_offset = stripe->index * (uint64_t)object->env->stripe_length;
-    return true;
+    return stripe != NULL;
 }
 
 void log_object_set_tag(struct log_object *object, uint32_t tag)
@@ -469,26 +463,33 @@ void log_object_set_committed(struct log_object *object)
     (void)pthread_mutex_unlock(&object->lock);
 }
 
+/* Give up what only an object in the making needs. Returns its writer, to be
+ * freed without the lock. */
+static struct object_writer *finish_locked(struct log_object *object)
+{
+    struct object_writer *writer = object->writer;
+
+    assert(object->n_unstored == 0);
+    object->source.info.missing = object_writer_missing(writer);
+    object->writer = NULL;
+    free_stripes(object);
+    return writer;
+}
+
 int log_object_sync(struct log_object *object)
 {
     struct object_writer *done = NULL;
     int rc = 0;
 
     (void)pthread_mutex_lock(&object->sync_lock);
-    if (object->writer != NULL) {
+    if (!log_object_is_synced(object)) {
         rc = object_writer_sync(object->writer);
-    }
-    if (rc == 0) {
-        (void)pthread_mutex_lock(&object->lock);
-        done = object->writer;
-        if (done != NULL) {
-            object->source.info.missing = object_writer_missing(done);
+        if (rc == 0) {
+            (void)pthread_mutex_lock(&object->lock);
+            object->is_synced = true;
+            done = finish_locked(object);
+            (void)pthread_mutex_unlock(&object->lock);
         }
-        object->writer = NULL;
-        if (object->n_unstored == 0) {
-            free_stripes(object);
-        }
-        (void)pthread_mutex_unlock(&object->lock);
     }
     (void)pthread_mutex_unlock(&object->sync_lock);
     object_writer_free(done);
@@ -500,7 +501,7 @@ bool log_object_is_synced(struct log_object *object)
     bool is_synced;
 
     (void)pthread_mutex_lock(&object->lock);
-    is_synced = object->writer == NULL;
+    is_synced = object->is_synced;
     (void)pthread_mutex_unlock(&object->lock);
     return is_synced;
 }

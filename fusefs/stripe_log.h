@@ -71,12 +71,11 @@ void log_object_push(struct log_object *object);
  * pushed is stored, else why a stripe is not. */
 MUST_CHECK int log_object_wait(struct log_object *object);
 
-/* The short last stripe of a sealed object, when it alone is unstored and was
- * never sent: its bytes may as well be stored elsewhere. False otherwise. */
-bool log_object_tail(struct log_object *object,
-                     const uint8_t **ret_data,
-                     size_t *ret_length,
-                     uint64_t *ret_offset);
+/* Whether the sealed object is one short stripe that was never sent: its bytes,
+ * which are then in `*ret_data`, may as well be stored elsewhere. */
+bool log_object_is_short(struct log_object *object,
+                         const uint8_t **ret_data,
+                         size_t *ret_length);
 
 /* A number for whoever flushes the object, guarded by what serialises that. */
 void log_object_set_tag(struct log_object *object, uint32_t tag);
@@ -85,8 +84,8 @@ uint32_t log_object_tag(const struct log_object *object);
 /* The shard knows the object now. */
 void log_object_set_committed(struct log_object *object);
 
-/* Make the stored blocks durable; once that has succeeded it costs nothing.
- * Errors as object_writer_sync(). */
+/* Make the object durable; doing it again costs nothing. All its stripes must
+ * be stored. Errors as object_writer_sync(). */
 MUST_CHECK int log_object_sync(struct log_object *object);
 bool log_object_is_synced(struct log_object *object);
 

@@ -142,7 +142,7 @@ int unsynced_sync(struct unsynced *list, uint64_t ino, int64_t before_ms)
     size_t i;
     int rc = collect(list, ino, before_ms, &objects, &n);
 
-    if (rc != 0 || n == 0) {
+    if (rc != 0) {
         return rc;
     }
     /* After a failure the others would most likely wait as long for nothing. */
@@ -152,7 +152,9 @@ int unsynced_sync(struct unsynced *list, uint64_t ino, int64_t before_ms)
             break;
         }
     }
-    settle(list, rc != 0 ? objects[i] : NULL);
+    if (n > 0) {
+        settle(list, rc != 0 ? objects[i] : NULL);
+    }
     for (i = 0; i < n; i++) {
         log_object_unref(objects[i]);
     }

@@ -391,7 +391,7 @@ static int find_peers(struct block_client *client)
 {
     const struct cluster_map *map = client->map;
 
-    client->peers = calloc(map->n_nodes, sizeof *client->peers);
+    client->peers = calloc(map->n_nodes, sizeof(struct rpc_peer *));
     if (client->peers == NULL) {
         return -ENOMEM;
     }

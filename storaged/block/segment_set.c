@@ -315,14 +315,16 @@ uint32_t segment_set_settle(struct segment_set *set,
                             bool stored)
 {
     struct segment *segment = reservation->segment;
+    struct reservation *prev;
+    struct reservation *next;
     uint32_t backlog;
-    struct reservation *prev = reservation->prev;
-    struct reservation *next = reservation->next;
 
     (void)pthread_mutex_lock(&set->lock);
     if (!stored) {
         take_back_locked(set, reservation);
     }
+    prev = reservation->prev;
+    next = reservation->next;
     *(prev != NULL ? &prev->next : &set->oldest) = next;
     *(next != NULL ? &next->prev : &set->newest) = prev;
     mark_dirty_locked(set, segment);

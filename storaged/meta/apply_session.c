@@ -122,17 +122,19 @@ int apply_release(struct apply *apply, struct meta_inode *inode)
 {
     struct meta_db *db = apply->db;
     sqlite3_stmt *insert = meta_db_statement(db, META_ORPHAN_INSERT);
+    struct meta_inode freed = *inode; /* the answer shows what it had */
     uint64_t budget = REAP_EXTENTS_MAX;
     bool done = false;
     int rc = 0;
 
     assert(inode->nlink == 0 && inode->orphan == 0);
     if (!apply->op->held_open && db->n_sessions == 1) {
-        rc = apply_free_inode(apply, inode, &budget, &done);
+        rc = apply_free_inode(apply, &freed, &budget, &done);
     }
     if (rc != 0 || done) {
         return rc;
     }
+    *inode = freed;
     inode->orphan = db->counters.next_orphan++;
     meta_sql_bind(
         insert, (int64_t[]){ (int64_t)inode->orphan, (int64_t)inode->ino }, 2);

@@ -171,6 +171,7 @@ static void applied(void *context, const Gabion__Batch *batch)
         case GABION__OP__BODY_RENAME:
         case GABION__OP__BODY_CLOSE_SESSION:
             reaper_wake(service->reaper);
+            garbage_wake(service->garbage);
             break;
         case GABION__OP__BODY_SET_ATTR:
         case GABION__OP__BODY_COMMIT_WRITES:

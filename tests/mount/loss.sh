@@ -17,9 +17,7 @@ lose() {
     local id
     for id in "$@"; do
         cluster stop "$id"
-        mkdir "$work/lost$id"
-        find "$work/cluster/node$id/data" -maxdepth 1 -name 'segments*' -exec mv -t "$work/lost$id" {} +
-        find "$work/cluster/node$id/data" -maxdepth 1 -name 'index*' -exec mv -t "$work/lost$id" {} +
+        mv "$work/cluster/node$id/data/blocks" "$work/lost$id"
         cluster start "$id"
     done
 }
@@ -28,9 +26,8 @@ bring_back() {
     local id
     for id in "$@"; do
         cluster stop "$id"
-        find "$work/cluster/node$id/data" -maxdepth 1 \( -name 'segments*' -o -name 'index*' \) -exec rm -rf {} +
-        mv "$work/lost$id"/* "$work/cluster/node$id/data/"
-        rmdir "$work/lost$id"
+        rm -rf "$work/cluster/node$id/data/blocks"
+        mv "$work/lost$id" "$work/cluster/node$id/data/blocks"
         cluster start "$id"
     done
 }
@@ -55,7 +52,7 @@ bring_back 2 4 5
 
 echo "flipped bits, seed $seed"
 for round in 1 2 3 4; do
-    python3 "$here/flip.py" "$((seed + round))" "$work"/cluster/node[1-6]/data/segments/*
+    python3 "$here/flip.py" "$((seed + round))" "$work"/cluster/node[1-6]/data/blocks/segments/*
     cluster mount "$mnt" >/dev/null
     python3 "$here/content.py" verify "$mnt" || fail "flipped bit, round $round"
     cluster umount "$mnt"

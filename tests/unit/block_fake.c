@@ -70,7 +70,8 @@ static uint64_t next_random(struct block_fake *fake)
 static struct fake_block **find(struct fake_node *node,
                                 const struct block_key *key)
 {
-    uint64_t hash = key->object.serial * 31 + key->stripe * 7 + key->index;
+    uint64_t hash =
+        key->object.serial * 31 + (uint64_t)key->stripe * 7 + key->index;
     struct fake_block **link = &node->buckets[hash % N_BUCKETS];
 
     while (*link != NULL && block_key_compare(&(*link)->key, key) != 0) {
@@ -361,7 +362,7 @@ struct block_fake *block_fake_new(uint32_t n_nodes, uint64_t seed)
     fake->random = seed * 2654435769u + 1;
     fake->n_nodes = n_nodes;
     for (uint32_t node = 1; node <= n_nodes; node++) {
-        fake->nodes[node].instance = node * 1000;
+        fake->nodes[node].instance = (uint64_t)node * 1000;
     }
     return fake;
 }

@@ -19,6 +19,7 @@ static void open_database(struct meta_fixture *f)
 
     ck_assert_msg(rc == 0, "%s", msg.text);
     ck_assert_int_eq(meta_reader_open(f->db, &f->reader), 0);
+    ck_assert_int_eq(sqlite3_open(f->path, &f->sqlite), SQLITE_OK);
     f->index = meta_db_applied(f->db);
 }
 
@@ -43,6 +44,7 @@ void meta_fixture_open(struct meta_fixture *f)
 static void close_database(struct meta_fixture *f)
 {
     apply_results_free(&f->results);
+    (void)sqlite3_close(f->sqlite);
     meta_reader_close(f->reader);
     meta_db_close(f->db);
 }
@@ -321,26 +323,16 @@ uint64_t meta_fixture_resolve(struct meta_fixture *f, const char *path)
     return ino;
 }
 
-static sqlite3 *open_sqlite(const struct meta_fixture *f)
-{
-    sqlite3 *handle;
-
-    ck_assert_int_eq(sqlite3_open(f->path, &handle), SQLITE_OK);
-    return handle;
-}
-
 int64_t meta_fixture_query(const struct meta_fixture *f, const char *sql)
 {
-    sqlite3 *handle = open_sqlite(f);
     sqlite3_stmt *statement;
     int64_t result;
 
-    ck_assert_int_eq(sqlite3_prepare_v2(handle, sql, -1, &statement, NULL),
+    ck_assert_int_eq(sqlite3_prepare_v2(f->sqlite, sql, -1, &statement, NULL),
                      SQLITE_OK);
     ck_assert_int_eq(sqlite3_step(statement), SQLITE_ROW);
     result = sqlite3_column_int64(statement, 0);
     (void)sqlite3_finalize(statement);
-    (void)sqlite3_close(handle);
     return result;
 }
 
@@ -376,16 +368,14 @@ char *meta_fixture_dump(const struct meta_fixture *f)
         "meta",   "counter", "inode",   "dentry", "symlink", "xattr",
         "extent", "object",  "session", "result", "orphan",
     };
-    sqlite3 *handle = open_sqlite(f);
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
 
     ck_assert_ptr_nonnull(out);
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
-        dump_table(handle, tables[i], out);
+        dump_table(f->sqlite, tables[i], out);
     }
     (void)fclose(out);
-    (void)sqlite3_close(handle);
     return text;
 }

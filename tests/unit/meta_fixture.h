@@ -18,6 +18,7 @@ struct meta_fixture {
     char path[96];
     struct meta_db *db;           /* owned */
     struct meta_reader *reader;   /* owned */
+    struct sqlite3 *sqlite;       /* owned: for looking at tables */
     uint64_t index;               /* of the last entry */
     uint64_t session;             /* that ops are applied for */
     uint64_t sequence;            /* of its last op */

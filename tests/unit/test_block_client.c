@@ -80,11 +80,12 @@ static void handle_get(struct rpc_request *request, void *context)
 {
     const Gabion__GetBlockRequest *get =
         (const void *)rpc_request_message(request);
-    Gabion__GetBlockReply reply = GABION__GET_BLOCK_REPLY__INIT;
+    Gabion__GetBlockReply reply;
     uint32_t checksums[256] = { 0 };
     size_t from = f.script.offset;
 
     (void)context;
+    gabion__get_block_reply__init(&reply);
     if (hold(request)) {
         return;
     }
@@ -109,13 +110,14 @@ static void handle_put(struct rpc_request *request, void *context)
 {
     const Gabion__PutBlockRequest *put =
         (const void *)rpc_request_message(request);
-    Gabion__PutBlockReply reply = GABION__PUT_BLOCK_REPLY__INIT;
+    Gabion__PutBlockReply reply;
     const struct iovec *iov;
     size_t n = rpc_request_payload_iov(request, &iov);
     uint8_t *bytes = malloc(BLOCK_SIZE);
     size_t size = 0;
 
     (void)context;
+    gabion__put_block_reply__init(&reply);
     assert(bytes != NULL);
     check_key(put->key);
     note_problem(put->cluster == CLUSTER_ID, "cluster");
@@ -139,9 +141,10 @@ static void handle_sync(struct rpc_request *request, void *context)
 {
     const Gabion__SyncBlocksRequest *sync =
         (const void *)rpc_request_message(request);
-    Gabion__SyncBlocksReply reply = GABION__SYNC_BLOCKS_REPLY__INIT;
+    Gabion__SyncBlocksReply reply;
 
     (void)context;
+    gabion__sync_blocks_reply__init(&reply);
     note_problem(sync->cluster == CLUSTER_ID, "cluster");
     reply.error = f.error;
     reply.instance = 4712;

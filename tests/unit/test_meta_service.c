@@ -833,36 +833,48 @@ static uint64_t orphan_number(const struct mount *mount, uint64_t ino)
     return number;
 }
 
-START_TEST(an_orphan_lives_while_one_of_two_sessions_holds_it)
+static void unlink_file(struct mount *mount, const char *name)
+{
+    struct op_box box;
+
+    op_unlink(&box, mount->session, ++mount->sequence, name);
+    ck_assert_int_eq(submit_op(&box, NULL), 0);
+}
+
+START_TEST(an_orphan_lives_until_both_sessions_have_seen_and_none_holds_it)
 {
     int64_t deadline_ms = clock_mono_ms() + 20000;
     struct mount a = open_mount();
     struct mount b = open_mount();
     uint64_t held = create(&a, "held");
-    uint64_t unheld = create(&a, "unheld");
+    uint64_t free_now = create(&a, "free now");
+    uint64_t unseen = create(&a, "unseen");
     uint64_t number, last;
-    struct op_box box;
 
-    op_unlink(&box, b.session, ++b.sequence, "held");
-    ck_assert_int_eq(submit_op(&box, NULL), 0);
-    op_unlink(&box, b.session, ++b.sequence, "unheld");
-    ck_assert_int_eq(submit_op(&box, NULL), 0);
-    number = orphan_number(&a, held);
-    last = orphan_number(&a, unheld);
-    ck_assert_uint_ne(number, 0);
+    unlink_file(&b, "held");
+    unlink_file(&b, "free now");
+    unlink_file(&b, "unseen");
+    number = orphan_number(&a, free_now);
+    last = orphan_number(&a, unseen);
+    ck_assert_uint_gt(number, orphan_number(&a, held));
     ck_assert_uint_gt(last, number);
 
-    /* Both have seen both; a holds the first. Once the second is gone, the
-     * first has been looked at and spared. */
+    /* Once the one in the middle is gone, the others have been looked at and
+     * spared. */
     ck_assert_int_eq(beat(&a, last, &held, 1), 0);
-    ck_assert_int_eq(get_attr(held), 0);
-    ck_assert_int_eq(get_attr(unheld), 0);
-    ck_assert_int_eq(beat(&b, last, NULL, 0), 0);
-    while (get_attr(unheld) == 0) {
+    ck_assert_int_eq(get_attr(free_now), 0);
+    ck_assert_int_eq(beat(&b, number, NULL, 0), 0);
+    while (get_attr(free_now) == 0) {
         ck_assert(look_again(deadline_ms));
     }
     ck_assert_int_eq(get_attr(held), 0);
+    ck_assert_int_eq(get_attr(unseen), 0);
 
+    ck_assert_int_eq(beat(&b, last, NULL, 0), 0);
+    while (get_attr(unseen) == 0) {
+        ck_assert(look_again(deadline_ms));
+    }
+    ck_assert_int_eq(get_attr(held), 0);
     ck_assert_int_eq(beat(&a, last, NULL, 0), 0);
     while (get_attr(held) == 0) {
         ck_assert(look_again(deadline_ms));
@@ -933,14 +945,6 @@ static bool is_told(const struct object_id *object, uint32_t except)
         }
     }
     return true;
-}
-
-static void unlink_file(struct mount *mount, const char *name)
-{
-    struct op_box box;
-
-    op_unlink(&box, mount->session, ++mount->sequence, name);
-    ck_assert_int_eq(submit_op(&box, NULL), 0);
 }
 
 START_TEST(garbage_is_deleted_once_from_every_node_of_its_list)
@@ -1022,7 +1026,8 @@ int main(void)
     tcase_add_test(tcase, a_silent_session_expires_and_others_live);
     tcase_add_test(tcase, a_closed_session_is_gone);
     tcase_add_test(tcase, sessions_live_on_over_a_restart_and_then_expire);
-    tcase_add_test(tcase, an_orphan_lives_while_one_of_two_sessions_holds_it);
+    tcase_add_test(
+        tcase, an_orphan_lives_until_both_sessions_have_seen_and_none_holds_it);
     tcase_add_test(tcase, orphans_of_an_expired_session_are_reaped);
     tcase_add_test(tcase, garbage_is_deleted_once_from_every_node_of_its_list);
     tcase_add_test(tcase, a_node_that_is_down_holds_up_only_its_own_garbage);
