@@ -7,10 +7,10 @@
 #include "common/log.h"
 #include "storaged/block/block_state.h"
 
-/* Find where a block lies. */
-static int find_row(struct block_store *store,
-                    const struct block_key *key,
-                    struct index_row *ret_row)
+/* Find where a block lies, by asking those who know for sure. */
+static int look_up_row(struct block_store *store,
+                       const struct block_key *key,
+                       struct index_row *ret_row)
 {
     int rc = pending_find(&store->pending, key, ret_row);
 
@@ -18,7 +18,19 @@ static int find_row(struct block_store *store,
         rc = block_store_check_index(
             store, block_index_lookup(store->index, key, ret_row));
     }
+    if (rc == 0) {
+        row_cache_put(&store->rows, ret_row);
+    }
     return rc;
+}
+
+static int find_row(struct block_store *store,
+                    const struct block_key *key,
+                    struct index_row *ret_row)
+{
+    return row_cache_find(&store->rows, key, ret_row)
+               ? 0
+               : look_up_row(store, key, ret_row);
 }
 
 static bool is_record_of(const struct record *record,
@@ -142,7 +154,7 @@ static int explain_damage(struct block_store *store,
                           int error)
 {
     struct index_row now;
-    int rc = find_row(store, &row->key, &now);
+    int rc = look_up_row(store, &row->key, &now);
 
     if (rc < 0) {
         return rc;
@@ -178,6 +190,22 @@ static int get_once(struct block_store *store,
     return rc;
 }
 
+/* Without the index and the disk, and without explaining anything. */
+static int get_cached(struct block_store *store,
+                      const struct block_key *key,
+                      uint32_t offset,
+                      uint32_t length,
+                      struct block_piece *ret_piece)
+{
+    struct index_row row;
+
+    if (!row_cache_find(&store->rows, key, &row) ||
+        get_once(store, &row, offset, length, RWF_NOWAIT, ret_piece) < 0) {
+        return -EAGAIN;
+    }
+    return 0;
+}
+
 int block_store_get(struct block_store *store,
                     const struct block_key *key,
                     uint32_t offset,
@@ -188,18 +216,17 @@ int block_store_get(struct block_store *store,
     struct index_row row;
     int rc;
 
+    if (cached) {
+        return get_cached(store, key, offset, length, ret_piece);
+    }
     do {
         rc = find_row(store, key, &row);
         if (rc < 0) {
             return rc;
         }
-        rc = get_once(store, &row, offset, length, cached ? RWF_NOWAIT : 0,
-                      ret_piece);
+        rc = get_once(store, &row, offset, length, 0, ret_piece);
         if (rc == 0 || rc == -EINVAL || rc == -ENOMEM) {
             return rc;
-        }
-        if (cached) {
-            return -EAGAIN;
         }
         rc = explain_damage(store, &row, rc);
     } while (rc == -EAGAIN);

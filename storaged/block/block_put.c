@@ -186,6 +186,7 @@ int block_store_put(struct block_store *store,
     if (is_new) {
         uint32_t backlog = segment_set_settle(&store->set, &reservation, true);
 
+        row_cache_put(&store->rows, &row);
         index_keeper_note(&store->keeper, n_rows, backlog);
     }
     return rc;

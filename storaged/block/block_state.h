@@ -18,6 +18,7 @@
 #include "storaged/block/group_sync.h"
 #include "storaged/block/index_keeper.h"
 #include "storaged/block/pending.h"
+#include "storaged/block/row_cache.h"
 #include "storaged/block/segment_set.h"
 #include "storaged/block/space.h"
 
@@ -32,6 +33,7 @@ struct block_store {
     struct disk *disk;          /* borrowed */
     struct segment_set set;     /* the segments */
     struct pending pending;     /* what the index does not know yet */
+    struct row_cache rows;      /* where blocks in use lie */
     struct space space;         /* room on the disk */
     struct group_sync sync;     /* runs segment_set_sync() */
     struct index_keeper keeper; /* the background thread */

@@ -93,6 +93,7 @@ static void close_parts(struct block_store *store)
     group_sync_close(&store->sync);
     pending_close(&store->pending);
     segment_set_close(&store->set);
+    row_cache_close(&store->rows);
     space_close(&store->space);
     (void)pthread_mutex_destroy(&store->index_lock);
 }
@@ -114,21 +115,23 @@ static int open_directories(struct block_store *store,
         return -errno;
     }
     rc = space_identity(store->dir_fd, &store->filesystem);
-    if (rc == 0) {
-        rc = space_init(&store->space, store->dir_fd, options->reserve);
-    }
     if (rc < 0) {
         return rc;
     }
     segments_fd =
         openat(store->dir_fd, "segments", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (segments_fd < 0) {
-        rc = -errno;
-        space_close(&store->space);
-        return rc;
+        return -errno;
     }
     init_parts(store, options, segments_fd);
-    return 0;
+    rc = space_init(&store->space, store->dir_fd, options->reserve);
+    if (rc == 0) {
+        rc = row_cache_init(&store->rows);
+    }
+    if (rc < 0) {
+        close_parts(store);
+    }
+    return rc;
 }
 
 static int open_new_index(struct block_store *store, struct errmsg *msg)

@@ -310,23 +310,28 @@ static void take_back_locked(struct segment_set *set,
     }
 }
 
+static void unlink_locked(struct segment_set *set,
+                          const struct reservation *reservation)
+{
+    struct reservation *prev = reservation->prev;
+    struct reservation *next = reservation->next;
+
+    *(prev != NULL ? &prev->next : &set->oldest) = next;
+    *(next != NULL ? &next->prev : &set->newest) = prev;
+}
+
 uint32_t segment_set_settle(struct segment_set *set,
                             struct reservation *reservation,
                             bool stored)
 {
     struct segment *segment = reservation->segment;
-    struct reservation *prev;
-    struct reservation *next;
     uint32_t backlog;
 
     (void)pthread_mutex_lock(&set->lock);
     if (!stored) {
         take_back_locked(set, reservation);
     }
-    prev = reservation->prev;
-    next = reservation->next;
-    *(prev != NULL ? &prev->next : &set->oldest) = next;
-    *(next != NULL ? &next->prev : &set->newest) = prev;
+    unlink_locked(set, reservation);
     mark_dirty_locked(set, segment);
     backlog = segment->tail - segment->written_out;
     release_locked(set, segment);

@@ -20,7 +20,8 @@ struct space_figures {
     uint64_t available; /* bytes that puts may still take */
 };
 
-/* `fd` must stay open. Errors: -EIO and others of fstatvfs(3). */
+/* `fd` must stay open. To be closed also after a failure. Errors: -EIO and
+ * others of fstatvfs(3). */
 MUST_CHECK int space_init(struct space *space, int fd, uint64_t reserve);
 void space_close(struct space *space);
 

@@ -82,6 +82,14 @@ static int fault_sync(struct disk *disk, int fd)
     if (fault->sync_ms > 0) {
         (void)nanosleep(&time, NULL);
     }
+    (void)pthread_mutex_lock(&fault->lock);
+    fault->n_held++;
+    (void)pthread_cond_broadcast(&fault->changed);
+    while (fault->holds_syncs) {
+        (void)pthread_cond_wait(&fault->changed, &fault->lock);
+    }
+    fault->n_held--;
+    (void)pthread_mutex_unlock(&fault->lock);
     if (hits(&fault->fail_sync_in)) {
         return -EIO;
     }
@@ -92,6 +100,32 @@ void fault_disk_init(struct fault_disk *disk)
 {
     memset(disk, 0, sizeof *disk);
     disk->disk = (struct disk){ fault_read, fault_write, fault_sync };
+    (void)pthread_mutex_init(&disk->lock, NULL);
+    (void)pthread_cond_init(&disk->changed, NULL);
+}
+
+void fault_disk_hold_syncs(struct fault_disk *disk)
+{
+    (void)pthread_mutex_lock(&disk->lock);
+    disk->holds_syncs = true;
+    (void)pthread_mutex_unlock(&disk->lock);
+}
+
+void fault_disk_await_held(struct fault_disk *disk)
+{
+    (void)pthread_mutex_lock(&disk->lock);
+    while (disk->n_held == 0) {
+        (void)pthread_cond_wait(&disk->changed, &disk->lock);
+    }
+    (void)pthread_mutex_unlock(&disk->lock);
+}
+
+void fault_disk_release(struct fault_disk *disk)
+{
+    (void)pthread_mutex_lock(&disk->lock);
+    disk->holds_syncs = false;
+    (void)pthread_cond_broadcast(&disk->changed);
+    (void)pthread_mutex_unlock(&disk->lock);
 }
 
 void fixture_setup(void)
@@ -154,6 +188,7 @@ void fixture_fill(const struct block_key *key,
 
         memcpy(ret_bytes + i, &number, length - i < 8 ? length - i : 8);
     }
+    ret_bytes[0] = (uint8_t)(seed + key->stripe); /* never the same */
 }
 
 int fixture_put(struct block_store *store,

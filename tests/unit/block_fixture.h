@@ -2,6 +2,7 @@
  * blocks whose bytes follow from their keys, a disk that fails on demand. */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,9 +21,18 @@ struct fault_disk {
     int skip_write_in; /* the n-th write from now never comes back; 0: none */
     int sync_ms;       /* how long a sync takes */
     int n_syncs;       /* so far */
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    bool holds_syncs; /* syncs wait for fault_disk_release() */
+    unsigned n_held;  /* syncs that wait */
 };
 
 void fault_disk_init(struct fault_disk *disk);
+
+/* Let syncs wait; wait until one does; let them go on. */
+void fault_disk_hold_syncs(struct fault_disk *disk);
+void fault_disk_await_held(struct fault_disk *disk);
+void fault_disk_release(struct fault_disk *disk);
 
 /* Directory and options, made by fixture_setup(). */
 extern char fixture_dir[64];

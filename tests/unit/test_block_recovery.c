@@ -396,6 +396,7 @@ START_TEST(threads_killed_in_the_middle_lose_nothing)
     }
     (void)close(pipe_fds[0]);
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     if (_i % 2 == 1) {
         harm_index(LOST);
     }
@@ -425,7 +426,8 @@ static void *put_one(void *context)
 /* One put never comes back from its write; those behind it are acknowledged. */
 static void leave_hole(struct block_store *store, int fd)
 {
-    struct putter putter = { store, fd, 5 };
+    struct putter putter = { store, fd, 0 };
+    struct putter late = { store, fd, 5 };
     struct fault_disk *disk = (struct fault_disk *)fixture_options.disk;
     pthread_t thread;
 
@@ -436,8 +438,7 @@ static void leave_hole(struct block_store *store, int fd)
             continue;
         }
         disk->skip_write_in = 1;
-        (void)pthread_create(&thread, NULL, put_one,
-                             &(struct putter){ store, fd, 5 });
+        (void)pthread_create(&thread, NULL, put_one, &late);
         while (__atomic_load_n(&disk->skip_write_in, __ATOMIC_ACQUIRE) > 0) {
             (void)sched_yield();
         }
