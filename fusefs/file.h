@@ -125,6 +125,14 @@ void file_store_free(struct file_store *store);
  * `*ret_lost`; they stay pending and may be tried again. */
 MUST_CHECK int file_store_sync(struct file_store *store, uint64_t *ret_lost);
 
+/* Memory in use now, for logs and metrics. */
+struct file_store_stats {
+    uint64_t write_bytes; /* written and not yet stored, by size of buffers */
+    uint64_t read_bytes;  /* of cached chunks */
+};
+void file_store_get_stats(struct file_store *store,
+                          struct file_store_stats *ret_stats);
+
 struct file;
 
 /* The file of an inode, counted: made on first get, freed after the last put

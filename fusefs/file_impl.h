@@ -132,6 +132,7 @@ struct file_piece {
     uint64_t length;        /* bytes that are of this kind */
     struct source *source;  /* borrowed; NULL: `data`, or a hole */
     uint64_t source_offset; /* of the first byte */
+    uint64_t run;           /* bytes in the whole extent of the source */
     const uint8_t *data;    /* bytes in memory; NULL: `source`, or a hole */
     bool is_unknown;        /* the layout must be loaded first */
 };

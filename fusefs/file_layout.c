@@ -197,6 +197,7 @@ static bool find_pending(const struct pending *pending,
 
             *end = extent_end < *end ? extent_end : *end;
             piece->source = extent.source;
+            piece->run = extent.length;
             piece->source_offset =
                 extent.source_offset + (offset - extent.offset);
             return true;
@@ -236,6 +237,7 @@ static void find_committed(const struct file *file,
         piece->data = extent.source->data + piece->source_offset;
     } else {
         piece->source = extent.source;
+        piece->run = extent.length;
     }
 }
 
@@ -267,6 +269,7 @@ int file_seek(struct file *file,
     (void)pthread_mutex_lock(&file->lock);
     rc = file_load_layout_locked(file);
     size = rc == 0 ? file_size_locked(file) : 0;
+    rc = rc == 0 && offset >= size ? -ENXIO : rc;
     while (rc == 0 && offset < size) {
         struct file_piece piece;
 
@@ -277,7 +280,7 @@ int file_seek(struct file *file,
         offset += piece.length;
     }
     (void)pthread_mutex_unlock(&file->lock);
-    if (rc == 0 && offset >= size && (want_data || offset > size)) {
+    if (rc == 0 && offset == size && want_data) {
         rc = -ENXIO;
     }
     if (rc == 0) {

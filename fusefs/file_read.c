@@ -32,6 +32,12 @@ struct read {
     size_t n_ahead;
 };
 
+/* Bytes of a file that lie together in a source. */
+struct run {
+    struct source *source; /* borrowed */
+    bool is_long;          /* worth reading whole chunks */
+};
+
 static struct fetch_piece *add_piece(struct read *read, struct source *source)
 {
     if (read->n_pieces == read->pieces_max) {
@@ -55,16 +61,27 @@ static struct fetch_piece *add_piece(struct read *read, struct source *source)
     return &read->pieces[read->n_pieces++];
 }
 
+/* The object behind the source. False: not to be cached yet. */
+static bool get_info(const struct source *source, struct object_info *ret_info)
+{
+    if (source->log != NULL) {
+        return log_object_info(source->log, ret_info);
+    }
+    *ret_info = source->info;
+    return true;
+}
+
 /* Want `length` bytes of an object: in one piece, or chunk by chunk. */
 static int want_object(struct read *read,
-                       struct source *source,
+                       const struct run *run,
                        uint64_t offset,
                        size_t length,
                        uint8_t *target)
 {
-    struct object_info info = source->info;
-    bool committed = source->log == NULL || log_object_info(source->log, &info);
-    bool use_cache = read->use_cache && committed && length >= RUN_MIN;
+    struct source *source = run->source;
+    struct object_info info;
+    bool committed = get_info(source, &info);
+    bool use_cache = read->use_cache && committed && run->is_long;
     uint64_t chunk = read_cache_chunk_size(&info);
 
     while (length > 0) {
@@ -91,27 +108,28 @@ static int want_object(struct read *read,
 
 /* Bytes of a source: from memory at once as far as they are there. */
 static int take_source(struct read *read,
-                       struct source *source,
+                       const struct run *run,
                        uint64_t offset,
                        size_t length,
                        uint8_t *target)
 {
+    struct log_object *log = run->source->log;
     int rc = 0;
 
-    if (source->log == NULL) {
-        return want_object(read, source, offset, length, target);
+    if (log == NULL) {
+        return want_object(read, run, offset, length, target);
     }
     while (rc == 0 && length > 0) {
         struct buf *buf;
         const uint8_t *data = NULL;
         size_t n;
 
-        log_object_look(source->log, offset, length, &buf, &data, &n);
+        log_object_look(log, offset, length, &buf, &data, &n);
         if (buf != NULL) {
             memcpy(target, data, n);
             buf_unref(buf);
         } else {
-            rc = want_object(read, source, offset, n, target);
+            rc = want_object(read, run, offset, n, target);
         }
         offset += n;
         target += n;
@@ -134,8 +152,11 @@ static int resolve_locked(struct read *read)
                          read->offset + read->length, &piece);
         assert(!piece.is_unknown);
         if (piece.source != NULL) {
-            rc = take_source(read, piece.source, piece.source_offset,
-                             piece.length, target);
+            struct run run = { .source = piece.source,
+                               .is_long = piece.run >= RUN_MIN };
+
+            rc = take_source(read, &run, piece.source_offset, piece.length,
+                             target);
         } else if (piece.data != NULL) {
             memcpy(target, piece.data, piece.length);
         } else {
@@ -157,13 +178,11 @@ static void forget_pieces(struct read *read)
 /* Note the chunks of one object run as to be read ahead. */
 static void add_ahead(struct read *read, const struct file_piece *piece)
 {
-    struct object_info info = piece->source->info;
+    struct object_info info;
     uint64_t chunk;
     uint64_t end = piece->source_offset + piece->length;
 
-    if (piece->length < RUN_MIN ||
-        (piece->source->log != NULL &&
-         !log_object_info(piece->source->log, &info))) {
+    if (piece->run < RUN_MIN || !get_info(piece->source, &info)) {
         return;
     }
     chunk = read_cache_chunk_size(&info);

@@ -269,6 +269,13 @@ void file_store_free(struct file_store *store)
     free_parts(store);
 }
 
+void file_store_get_stats(struct file_store *store,
+                          struct file_store_stats *ret_stats)
+{
+    ret_stats->write_bytes = write_memory_used(store->memory);
+    ret_stats->read_bytes = read_cache_used(store->cache);
+}
+
 /* ------------------------------------------------------------------- syncfs */
 
 /* All dirty files, each with a reference. */

@@ -167,9 +167,10 @@ static void push_objects(struct flush *flush)
     for (size_t i = 0; i < flush->n_objects; i++) {
         struct flush_object *object = &flush->objects[i];
         bool is_pack = object->item == flush->n_items;
+        bool is_last = i + 1 == flush->n_objects;
 
         if (is_pack || (object->is_live && !object->is_packed)) {
-            log_object_push(object->log);
+            log_object_push(object->log, is_last);
         }
     }
 }

@@ -38,7 +38,8 @@ struct mount {
     struct ops_context ops;
     pthread_t main_thread;
     pthread_t signal_thread;
-    bool is_over; /* atomic: the loop has ended */
+    bool is_unmounted; /* the signal thread has done it */
+    bool is_over;      /* atomic: the loop has ended */
 };
 
 /* ------------------------------------------------------------------ libfuse */
@@ -166,7 +167,9 @@ static int attach(struct mount *mount, struct errmsg *msg)
 static void detach(struct mount *mount)
 {
     if (mount->ops.session != NULL) {
-        fuse_session_unmount(mount->ops.session);
+        if (!mount->is_unmounted) {
+            fuse_session_unmount(mount->ops.session);
+        }
         fuse_session_destroy(mount->ops.session);
         mount->ops.session = NULL;
     }
@@ -214,7 +217,7 @@ static void unmount_busy(struct mount *mount)
         (void)syncfs(fd);
         (void)close(fd);
     }
-    (void)unmount(mount->mountpoint, true);
+    mount->is_unmounted = unmount(mount->mountpoint, true);
 }
 
 /* Wakes the main thread out of its wait. */
@@ -254,7 +257,8 @@ static void *wait_for_signals(void *context)
         return NULL;
     }
     log_info("unmounting on a signal signal=%s", sigabbrev_np(signal));
-    if (!unmount(mount->mountpoint, false)) {
+    mount->is_unmounted = unmount(mount->mountpoint, false);
+    if (!mount->is_unmounted) {
         unmount_busy(mount);
     }
     end_loop(mount);

@@ -188,7 +188,7 @@ static void run_put(struct io_job *job)
     log_object_unref(object);
 }
 
-static void queue_stripe_locked(struct stripe *stripe)
+static void mark_queued_locked(struct stripe *stripe)
 {
     struct log_object *object = stripe->object;
 
@@ -198,21 +198,37 @@ static void queue_stripe_locked(struct stripe *stripe)
     object->n_queued++;
     (void)log_object_ref(object);
     write_memory_queued(object->env->memory);
-    io_pool_submit(object->env->pool, &stripe->job, IO_PUT);
 }
 
-void log_object_push(struct log_object *object)
+static void queue_stripe_locked(struct stripe *stripe)
 {
+    mark_queued_locked(stripe);
+    io_pool_submit(stripe->object->env->pool, &stripe->job, IO_PUT);
+}
+
+void log_object_push(struct log_object *object, bool help)
+{
+    struct stripe *own = NULL;
+
     (void)pthread_mutex_lock(&object->lock);
     assert(object->sealed);
     for (size_t i = 0; object->n_unstored > 0 && i < object->n_stripes; i++) {
         struct stripe *stripe = object->stripes[i];
 
-        if (stripe->state == STRIPE_READY || stripe->state == STRIPE_FAILED) {
+        if (stripe->state != STRIPE_READY && stripe->state != STRIPE_FAILED) {
+            continue;
+        }
+        if (help && own == NULL) {
+            mark_queued_locked(stripe);
+            own = stripe;
+        } else {
             queue_stripe_locked(stripe);
         }
     }
     (void)pthread_mutex_unlock(&object->lock);
+    if (own != NULL) {
+        run_put(&own->job);
+    }
 }
 
 int log_object_wait(struct log_object *object)

@@ -64,8 +64,10 @@ uint64_t log_object_size(struct log_object *object);
 /* No more appends. The short last stripe waits for a push. */
 void log_object_seal(struct log_object *object);
 
-/* Queue every stripe of the sealed object that is not stored nor on its way. */
-void log_object_push(struct log_object *object);
+/* Queue every stripe of the sealed object that is not stored nor on its way.
+ * `help`: this thread stores one of them itself, which spares the way to
+ * another thread and back when it is the only one. */
+void log_object_push(struct log_object *object, bool help);
 
 /* Wait until nothing of the object is on its way. Returns 0 when all that was
  * pushed is stored, else why a stripe is not. */
