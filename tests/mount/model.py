@@ -83,7 +83,7 @@ class Model:
             return
         source, target = self.fd(name), self.fd(other)
         offset, length = self.place(2 << 20)
-        to = self.place(1)[0]
+        to = self.place(2)[0]
         data = self.files[name][offset:offset + length]
         done = 0
         while done < len(data):
@@ -110,8 +110,6 @@ class Model:
         self.close(other)
         os.rename(f"{self.base}/{name}", f"{self.base}/{other}")
         self.files[other] = self.files.pop(name)
-        if name == other:
-            self.files[name] = self.files[other]
 
     def unlink(self, name):
         if name in self.files:
