@@ -321,6 +321,19 @@ static void slots_backwards(Gabion__ClusterMap *m)
     m->shard[0]->last_slot = 0;
 }
 
+/* As many slots as there are, but one of them twice. */
+static void overlapping_shards(Gabion__ClusterMap *m)
+{
+    Gabion__Shard *shard = malloc(sizeof *shard);
+
+    gabion__shard__init(shard);
+    *shard = *m->shard[0];
+    shard->last_slot = 0;
+    m->shard[0]->last_slot = 1022;
+    m->shard = reallocarray(m->shard, 2, sizeof(void *));
+    m->shard[m->n_shard++] = shard;
+}
+
 static void shard_nowhere(Gabion__ClusterMap *m)
 {
     m->shard[0]->node = 66;
@@ -358,13 +371,14 @@ static void zero_in_list(Gabion__ClusterMap *m)
 }
 
 static void (*const breakers[])(Gabion__ClusterMap *message) = {
-    break_id,        break_version, drop_policy,
-    widen_policy,    break_unit,    break_min_write,
-    repeat_node,     renumber_node, lose_node,
-    break_address,   break_weight,  gap_in_slots,
-    slots_backwards, shard_nowhere, zero_width,
-    huge_width,      narrow_width,  short_placement,
-    repeat_in_list,  zero_in_list,  slots_beyond_the_end,
+    break_id,           break_version, drop_policy,
+    widen_policy,       break_unit,    break_min_write,
+    repeat_node,        renumber_node, lose_node,
+    break_address,      break_weight,  gap_in_slots,
+    slots_backwards,    shard_nowhere, zero_width,
+    huge_width,         narrow_width,  short_placement,
+    repeat_in_list,     zero_in_list,  slots_beyond_the_end,
+    overlapping_shards,
 };
 
 START_TEST(a_wrong_message_is_refused)
