@@ -60,6 +60,24 @@ struct file_write {
     int64_t mtime_ns; /* 0: leave it alone */
 };
 
+/* New bytes of files, committed together or not at all. */
+struct file_commit {
+    const struct object_info *objects; /* the new objects that extents name */
+    size_t n_objects;
+    const struct file_write *writes;
+    size_t n_writes;
+    bool durable; /* return when the commit is */
+};
+
+/* Whose extents become whose. */
+struct file_clone_range {
+    uint64_t source; /* inode */
+    uint64_t source_offset;
+    uint64_t ino; /* may be the source */
+    uint64_t offset;
+    uint64_t length;
+};
+
 /* The metadata side, as this module needs it. All calls block; all return 0 or
  * -errno after their own retries and deadline. */
 struct file_meta {
@@ -68,14 +86,9 @@ struct file_meta {
                       uint64_t ino,
                       uint64_t offset,
                       struct layout *ret_layout);
-    /* Commit objects and extents of `n` files at once; `ret_attrs` are the new
-     * attributes of each. `durable`: return when the commit is. */
+    /* `ret_attrs` are the new attributes, one for each write. */
     int (*commit)(struct file_meta *meta,
-                  const struct object_info *objects,
-                  size_t n_objects,
-                  const struct file_write *writes,
-                  size_t n,
-                  bool durable,
+                  const struct file_commit *commit,
                   struct file_attr *ret_attrs);
     /* Make all earlier commits of this mount durable. */
     int (*sync)(struct file_meta *meta);
@@ -92,11 +105,7 @@ struct file_meta {
                     unsigned how,
                     struct file_attr *ret_attr);
     int (*clone)(struct file_meta *meta,
-                 uint64_t source,
-                 uint64_t source_offset,
-                 uint64_t ino,
-                 uint64_t offset,
-                 uint64_t length,
+                 const struct file_clone_range *range,
                  uint64_t *ret_length,
                  struct file_attr *ret_attr);
     /* A fresh object id, without an RPC. */

@@ -184,8 +184,15 @@ static int share_extents(struct file *source,
     (void)pthread_mutex_lock(&file->flush_lock);
     rc = file_flush_held(file, FLUSH_COMMIT);
     if (rc == 0) {
-        rc = meta->clone(meta, source->ino, source_offset, file->ino, offset,
-                         length, ret_length, &attr);
+        rc = meta->clone(meta,
+                         &(struct file_clone_range){
+                             .source = source->ino,
+                             .source_offset = source_offset,
+                             .ino = file->ino,
+                             .offset = offset,
+                             .length = length,
+                         },
+                         ret_length, &attr);
     }
     if (rc == 0) {
         (void)pthread_mutex_lock(&file->lock);

@@ -20,7 +20,8 @@ struct fetch {
 /* Sources of a page's objects, in its order. */
 static struct source **make_sources(const struct layout *page)
 {
-    struct source **sources = calloc(page->n_objects + 1, sizeof *sources);
+    struct source **sources =
+        calloc(page->n_objects + 1, sizeof(struct source *));
 
     for (size_t i = 0; sources != NULL && i < page->n_objects; i++) {
         sources[i] = source_new_object(&page->objects[i]);

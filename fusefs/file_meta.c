@@ -288,25 +288,23 @@ static int submit_commit(struct file_meta_rpc *meta,
 }
 
 static int commit(struct file_meta *base,
-                  const struct object_info *objects,
-                  size_t n_objects,
-                  const struct file_write *writes,
-                  size_t n,
-                  bool durable,
+                  const struct file_commit *what,
                   struct file_attr *ret_attrs)
 {
     struct file_meta_rpc *meta = of(base);
     struct commit commit = { .body = GABION__COMMIT_WRITES__INIT };
-    int rc = commit_alloc(&commit, n_objects, n, count_extents(writes, n));
+    size_t n = what->n_writes;
+    int rc = commit_alloc(&commit, what->n_objects, n,
+                          count_extents(what->writes, n));
 
-    if (rc == 0 && is_of_another_session(objects, n_objects,
+    if (rc == 0 && is_of_another_session(what->objects, what->n_objects,
                                          session_number(meta->session))) {
         rc = -EIO;
     }
     if (rc == 0 && n > 0) {
-        fill_objects(&commit, objects, n_objects);
-        fill_files(&commit, writes, n);
-        rc = submit_commit(meta, &commit, n, durable, ret_attrs);
+        fill_objects(&commit, what->objects, what->n_objects);
+        fill_files(&commit, what->writes, n);
+        rc = submit_commit(meta, &commit, n, what->durable, ret_attrs);
     }
     commit_free(&commit);
     return rc;
@@ -387,25 +385,21 @@ static int allocate(struct file_meta *base,
 }
 
 static int clone_range(struct file_meta *base,
-                       uint64_t source,
-                       uint64_t source_offset,
-                       uint64_t ino,
-                       uint64_t offset,
-                       uint64_t length,
+                       const struct file_clone_range *range,
                        uint64_t *ret_length,
                        struct file_attr *ret_attr)
 {
     Gabion__Clone body = GABION__CLONE__INIT;
     Gabion__Op op = GABION__OP__INIT;
 
-    body.source = source;
-    body.source_offset = source_offset;
-    body.ino = ino;
-    body.offset = offset;
-    body.length = length;
+    body.source = range->source;
+    body.source_offset = range->source_offset;
+    body.ino = range->ino;
+    body.offset = range->offset;
+    body.length = range->length;
     op.body_case = GABION__OP__BODY_CLONE;
     op.clone = &body;
-    return submit_change(of(base), ino, &op, ret_length, ret_attr);
+    return submit_change(of(base), range->ino, &op, ret_length, ret_attr);
 }
 
 static int new_object_id(struct file_meta *base, struct object_id *ret_id)

@@ -50,7 +50,7 @@ static struct fetch_piece *add_piece(struct read *read, struct source *source)
             return NULL;
         }
         read->pieces = pieces;
-        sources = realloc(read->sources, max * sizeof *sources);
+        sources = realloc(read->sources, max * sizeof(struct source *));
         if (sources == NULL) {
             return NULL;
         }
@@ -314,10 +314,11 @@ int file_read(struct file *file,
               uint8_t *target,
               size_t *ret_length)
 {
-    struct read read = { .file = file, .offset = offset, .target = target };
+    struct read read = { .file = file, .offset = offset };
     uint64_t version = 0;
     int rc = 0;
 
+    read.target = target;
     for (unsigned attempt = 0; attempt < 2; attempt++) {
         (void)pthread_mutex_lock(&file->lock);
         version = file->layout_version;
@@ -327,7 +328,7 @@ int file_read(struct file *file,
             rc = fetch(&read);
         }
         forget_pieces(&read);
-        if (rc != -EIO || has_changed(file, version) == false) {
+        if (rc != -EIO || !has_changed(file, version)) {
             break;
         }
     }

@@ -78,6 +78,16 @@ static int add_object(struct flush *flush, struct log_object *log, size_t item)
     return rc;
 }
 
+/* The object where the source's bytes lie. */
+static struct flush_object *object_of(struct flush *flush,
+                                      const struct source *source)
+{
+    uint32_t index = log_object_tag(source->log);
+
+    assert(flush->objects != NULL && index < flush->n_objects);
+    return &flush->objects[index];
+}
+
 /* Move the file's pending bytes to `flushing` and look at them. */
 static void take(struct flush *flush, size_t index)
 {
@@ -105,7 +115,7 @@ static void take(struct flush *flush, size_t index)
         item->rc = add_object(flush, pending->objects[i], index);
     }
     while (item->rc == 0 && extent_map_find(&pending->map, offset, &extent)) {
-        flush->objects[log_object_tag(extent.source->log)].is_live = true;
+        object_of(flush, extent.source)->is_live = true;
         offset = map_extent_end(&extent);
     }
 }
@@ -263,8 +273,7 @@ static uint32_t name_object(struct flush *flush, struct flush_object *object)
 /* Commit an extent of the map. */
 static int emit_mapped(struct flush *flush, const struct map_extent *mapped)
 {
-    struct flush_object *object =
-        &flush->objects[log_object_tag(mapped->source->log)];
+    struct flush_object *object = object_of(flush, mapped->source);
     struct extent extent = { .offset = mapped->offset,
                              .length = mapped->length,
                              .object_offset = mapped->source_offset };
@@ -318,8 +327,8 @@ static int emit_pending(struct flush *flush, const struct pending *pending)
     return rc;
 }
 
-/* Build what the item commits; it may turn out to be nothing. */
-static void build_item(struct flush *flush, struct flush_item *item)
+/* Build what the item commits. False: it turned out to be nothing. */
+static bool build_item(struct flush *flush, struct flush_item *item)
 {
     const struct pending *pending = &item->file->flushing;
     bool grows;
@@ -328,23 +337,25 @@ static void build_item(struct flush *flush, struct flush_item *item)
     fail_item(item, emit_pending(flush, pending));
     if (item->rc != 0) {
         flush->n_extents = item->first_extent;
-        return;
+        return false;
     }
     item->n_extents = flush->n_extents - item->first_extent;
     (void)pthread_mutex_lock(&item->file->lock);
     grows = !item->file->attr_known || pending->end > item->file->attr.size;
     (void)pthread_mutex_unlock(&item->file->lock);
-    item->is_committing = item->n_extents > 0 || grows;
+    return item->n_extents > 0 || grows;
 }
 
 /* Lay the item's extents over the layout. */
 static int apply_extents(struct flush *flush, const struct flush_item *item)
 {
+    const struct extent *extents = flush->extents + item->first_extent;
+    struct source *const *sources = flush->sources + item->first_extent;
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < item->n_extents; i++) {
-        const struct extent *extent = &flush->extents[item->first_extent + i];
-        struct source *source = flush->sources[item->first_extent + i];
+        const struct extent *extent = &extents[i];
+        struct source *source = sources[i];
         struct map_extent new = { .offset = extent->offset,
                                   .length = extent->length,
                                   .source_offset = extent->object_offset };
@@ -444,8 +455,13 @@ static int call_commit(struct flush *flush,
         writes[i].mtime_ns = pending->mtime_ns;
     }
     if (rc == 0) {
-        rc = meta->commit(meta, flush->infos, flush->n_infos, writes, n,
-                          durable, attrs);
+        rc = meta->commit(meta,
+                          &(struct file_commit){ .objects = flush->infos,
+                                                 .n_objects = flush->n_infos,
+                                                 .writes = writes,
+                                                 .n_writes = n,
+                                                 .durable = durable },
+                          attrs);
     }
     flush->is_durable = rc == 0 && durable;
     if (rc == 0) {
@@ -462,29 +478,24 @@ static int call_commit(struct flush *flush,
 static void commit(struct flush *flush, bool durable)
 {
     struct flush_item **committing =
-        calloc(flush->n_items, sizeof(struct flush_item *));
+        calloc(flush->n_items + 1, sizeof(struct flush_item *));
     size_t n = 0;
-    int rc = committing != NULL ? 0 : -ENOMEM;
 
     flush->infos = calloc(flush->n_objects + 1, sizeof flush->infos[0]);
-    if (flush->infos == NULL) {
-        rc = -ENOMEM;
-    }
     for (size_t i = 0; i < flush->n_items; i++) {
         struct flush_item *item = &flush->items[i];
 
-        if (rc != 0) {
-            fail_item(item, rc);
+        if (committing == NULL || flush->infos == NULL) {
+            fail_item(item, -ENOMEM);
+            continue;
         }
-        if (item->is_taken && item->rc == 0) {
-            build_item(flush, item);
-        }
-        if (item->is_committing) {
+        if (item->is_taken && item->rc == 0 && build_item(flush, item)) {
             committing[n++] = item;
         }
     }
-    if (rc == 0 && n > 0) {
-        rc = call_commit(flush, committing, n, durable);
+    if (n > 0) {
+        int rc = call_commit(flush, committing, n, durable);
+
         for (size_t i = 0; i < n; i++) {
             fail_item(committing[i], rc);
         }

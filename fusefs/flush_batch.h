@@ -19,7 +19,6 @@ struct flush_item {
                             puts a reference of the file, once flush_lock is
                             released */
     bool is_taken;       /* the batch's own */
-    bool is_committing;  /* the batch's own */
     size_t first_extent; /* the batch's own */
     size_t n_extents;    /* the batch's own */
     int rc;              /* result: 0; -ENOENT, -ESTALE: the file is gone, its

@@ -14,6 +14,7 @@
  * these signals. */
 static void block_signals(void)
 {
+    const struct sigaction ignore = { .sa_handler = SIG_IGN };
     sigset_t set;
 
     (void)sigemptyset(&set);
@@ -21,8 +22,8 @@ static void block_signals(void)
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGHUP);
     (void)sigaddset(&set, SIGUSR2);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
 }
 
 static int complain(const struct errmsg *msg, int code)

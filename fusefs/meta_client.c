@@ -1,5 +1,6 @@
 #include "fusefs/meta_client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -235,6 +236,7 @@ static int call_shard(struct meta_client *client,
     head = (const struct reply_head *)reply;
     if (head->error != 0) {
         rc = decode_error(head->error);
+        assert(rc < 0);
         log_debug(
             "metadata call refused method=%s ino=%#llx error=%s detail=%s",
             call->method, (unsigned long long)call->ino, err_text(rc),

@@ -29,8 +29,6 @@
 /* How often the main thread is told that it is over. */
 #define WAKE_MS 50
 
-extern char **environ;
-
 struct mount {
     const struct options *options; /* borrowed */
     const char *mountpoint;        /* borrowed: absolute */

@@ -35,13 +35,28 @@ static void unescape(char *text)
     *to = '\0';
 }
 
+/* Parse "MAJOR:MINOR". */
+static bool parse_device(const char *text, struct mountpoint_line *ret_line)
+{
+    char *end;
+
+    ret_line->device_major = (unsigned)strtoul(text, &end, 10);
+    if (end == text || *end != ':') {
+        return false;
+    }
+    text = end + 1;
+    ret_line->device_minor = (unsigned)strtoul(text, &end, 10);
+    return end > text && *end == '\0';
+}
+
 int mountpoint_parse_line(const char *line, struct mountpoint_line *ret_line)
 {
     const char *type = strstr(line, " - ");
+    char device[32];
 
     if (type == NULL ||
-        sscanf(line, "%*u %*u %u:%u %*s %4095s", &ret_line->device_major,
-               &ret_line->device_minor, ret_line->path) != 3 ||
+        sscanf(line, "%*s %*s %31s %*s %4095s", device, ret_line->path) != 2 ||
+        !parse_device(device, ret_line) ||
         sscanf(type, " - %63s", ret_line->type) != 1) {
         return -EINVAL;
     }
@@ -179,7 +194,7 @@ int mountpoint_check(const char *path,
 
 void mountpoint_set_readahead(const char *path, unsigned kib)
 {
-    struct mountpoint_line mount;
+    struct mountpoint_line mount = { 0 };
     char name[128];
     int fd;
 

@@ -36,7 +36,7 @@ int pending_add_object(struct pending *pending, struct log_object *object)
     if (n == pending->objects_max) {
         size_t max = n * 2 + 2;
         struct log_object **objects =
-            realloc(pending->objects, max * sizeof *objects);
+            realloc(pending->objects, max * sizeof(struct log_object *));
 
         if (objects == NULL) {
             return -ENOMEM;

@@ -285,7 +285,7 @@ static int add_stripe(struct log_object *object, struct buf *buf)
     if (rc == 0 && object->n_stripes == object->stripes_max) {
         size_t max = object->stripes_max * 2 + 4;
         struct stripe **stripes =
-            realloc(object->stripes, max * sizeof *stripes);
+            realloc(object->stripes, max * sizeof(struct stripe *));
 
         if (stripes != NULL) {
             object->stripes = stripes;

@@ -94,16 +94,14 @@ static int collect(struct unsynced *list,
                    struct log_object ***ret_objects,
                    size_t *ret_n)
 {
-    struct log_object **objects = NULL;
+    struct log_object **objects;
     size_t n = 0;
 
     (void)pthread_mutex_lock(&list->lock);
-    if (list->count > 0) {
-        objects = malloc(list->count * sizeof *objects);
-        if (objects == NULL) {
-            (void)pthread_mutex_unlock(&list->lock);
-            return -ENOMEM;
-        }
+    objects = malloc((list->count + 1) * sizeof(struct log_object *));
+    if (objects == NULL) {
+        (void)pthread_mutex_unlock(&list->lock);
+        return -ENOMEM;
     }
     for (struct entry *e = list->first; e != NULL; e = e->next) {
         if (is_wanted(e, ino, before_ms)) {

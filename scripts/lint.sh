@@ -26,5 +26,5 @@ cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr -j "$(nproc)" \
 
 echo "lint: clang-tidy"
 git ls-files -co --exclude-standard 'common/*.c' 'proto/*.c' 'fusefs/*.c' 'storaged/*.c' 'ctl/*.c' |
-    xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p $dir 2>/dev/null
+    xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p $dir 2>/dev/null
 echo "lint: clean"

@@ -128,7 +128,7 @@ static int remove_empty_locked(struct block_store *store)
     if (rc < 0) {
         return rc;
     }
-    empty = calloc(tx.n_segments + 1, sizeof *empty);
+    empty = calloc(tx.n_segments + 1, sizeof(struct segment *));
     rc = empty != NULL ? 0 : -ENOMEM;
     for (size_t i = 0; i < tx.n_segments && rc == 0; i++) {
         struct segment *segment = tx.segments[i];

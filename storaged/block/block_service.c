@@ -348,7 +348,7 @@ static int list_read(struct block_service *service,
 
     list->blocks = calloc(limit, sizeof *list->blocks);
     list->entries = calloc(limit, sizeof *list->entries);
-    list->infos = calloc(limit, sizeof *list->infos);
+    list->infos = calloc(limit, sizeof(Gabion__BlockInfo *));
     if (list->blocks != NULL && list->entries != NULL && list->infos != NULL) {
         rc = block_store_list(service->store, after, limit, list->blocks,
                               &list->n);

@@ -53,12 +53,18 @@ static uint64_t get_u64(const uint8_t *source)
     return le64toh(value);
 }
 
+/* Where the header's own checksum lies, behind those of the payload. */
+static size_t header_crc_at(size_t units)
+{
+    return CHECKSUMS_AT + 4 * units;
+}
+
 void record_encode(const struct record *record,
                    const struct record_place *place,
                    uint8_t ret_header[RECORD_HEADER_MAX])
 {
     uint32_t units = (uint32_t)checksum_units(record->length);
-    uint8_t *checksums = ret_header + CHECKSUMS_AT;
+    uint8_t *at = ret_header + CHECKSUMS_AT;
 
     assert(record->length > 0 && record->length <= RECORD_PAYLOAD_MAX);
     assert(place->offset % RECORD_ALIGN == 0);
@@ -72,11 +78,10 @@ void record_encode(const struct record *record,
     put_u32(ret_header + 36, record->key.index);
     put_u32(ret_header + 40, record->length);
     put_u32(ret_header + 44, place->offset / RECORD_ALIGN);
-    for (uint32_t i = 0; i < units; i++) {
-        put_u32(checksums + 4 * i, record->checksums[i]);
+    for (size_t i = 0; i < units; i++, at += 4) {
+        put_u32(at, record->checksums[i]);
     }
-    put_u32(checksums + 4 * units,
-            checksum_crc32c(ret_header, CHECKSUMS_AT + 4 * units));
+    put_u32(at, checksum_crc32c(ret_header, (size_t)(at - ret_header)));
 }
 
 int record_is_likely(const uint8_t *bytes, uint64_t salt)
@@ -104,8 +109,8 @@ int record_decode(const uint8_t *bytes,
         length > RECORD_PAYLOAD_MAX || units != checksum_units(length) ||
         size < record_header_size(length) ||
         get_u32(bytes + 44) != place->offset / RECORD_ALIGN ||
-        get_u32(bytes + CHECKSUMS_AT + 4 * units) !=
-            checksum_crc32c(bytes, CHECKSUMS_AT + 4 * units)) {
+        get_u32(bytes + header_crc_at(units)) !=
+            checksum_crc32c(bytes, header_crc_at(units))) {
         return -EBADMSG;
     }
     ret_record->type = (enum record_type)type;
@@ -113,7 +118,7 @@ int record_decode(const uint8_t *bytes,
     ret_record->key.stripe = get_u32(bytes + 32);
     ret_record->key.index = get_u32(bytes + 36);
     ret_record->length = length;
-    for (uint32_t i = 0; i < units; i++) {
+    for (size_t i = 0; i < units; i++) {
         ret_record->checksums[i] = get_u32(bytes + CHECKSUMS_AT + 4 * i);
     }
     return 0;

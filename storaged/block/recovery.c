@@ -95,9 +95,8 @@ static int read_directory(int dir_fd, struct found **list, size_t *n)
         return rc;
     }
     errno = 0;
-    /* Each stream is read by one thread. NOLINTNEXTLINE(concurrency-mt-unsafe)
-     */
-    while (rc == 0 && (entry = readdir(dir)) != NULL) {
+    /* Each stream is read by one thread. */
+    while (rc == 0 && (entry = readdir(dir)) != NULL) { /* NOLINT */
         rc = push_found(dir, entry->d_name, list, n);
         errno = 0;
     }

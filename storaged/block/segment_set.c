@@ -373,7 +373,7 @@ int segment_set_list(struct segment_set *set,
     int rc = -ENOMEM;
 
     (void)pthread_mutex_lock(&set->lock);
-    list = calloc(set->n_segments + 1, sizeof *list);
+    list = calloc(set->n_segments + 1, sizeof(struct segment *));
     if (list != NULL) {
         for (size_t i = 0; i < set->n_segments; i++) {
             list[i] = set->segments[i];
@@ -522,7 +522,7 @@ void segment_set_write_out(struct segment_set *set, uint32_t size)
     (void)pthread_mutex_lock(&set->lock);
     active = set->active;
     end = active != NULL ? settled_locked(set, active) : 0;
-    if (end < size || active->written_out > end - size ||
+    if (active == NULL || end < size || active->written_out > end - size ||
         use_locked(set, active) < 0) {
         (void)pthread_mutex_unlock(&set->lock);
         return;

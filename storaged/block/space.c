@@ -30,7 +30,7 @@ int space_measure(struct space *space, struct space_figures *ret_figures)
 
 static int ask_locked(struct space *space, int64_t now_ms)
 {
-    struct space_figures figures;
+    struct space_figures figures = { 0 };
     int rc = space_measure(space, &figures);
 
     if (rc == 0) {

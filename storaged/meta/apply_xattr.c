@@ -275,7 +275,7 @@ int apply_inherit_acl(struct apply *apply,
     if (rc != 0) {
         return rc;
     }
-    if (ret_acl->bytes == NULL) {
+    if (ret_acl->bytes == NULL || ret_acl->size == 0) {
         inode->mode &= ~(umask & 0777u);
         return 0;
     }

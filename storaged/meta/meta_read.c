@@ -425,7 +425,7 @@ static int list_xattrs(struct meta_reader *reader,
                        Gabion__GetXattrReply *reply)
 {
     sqlite3_stmt *rows;
-    int rc;
+    int rc = 0;
 
     if (inode->n_xattrs == 0) {
         return 0;

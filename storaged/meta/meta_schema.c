@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,21 +173,23 @@ static void remove_leftovers(const char *path)
 
 static int sync_directory_of(const char *path)
 {
-    char *copy = strdup(path);
+    const char *slash = strrchr(path, '/');
+    char *directory =
+        slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
     int fd;
     int rc = 0;
 
-    if (copy == NULL) {
+    if (directory == NULL) {
         return -ENOMEM;
     }
-    fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0) {
         rc = -EIO;
     }
     if (fd >= 0) {
         (void)close(fd);
     }
-    free(copy);
+    free(directory);
     return rc;
 }
 

@@ -481,20 +481,18 @@ static void apply_write(struct file_fake *fake,
 }
 
 static void apply_commit(struct file_fake *fake,
-                         const struct object_info *objects,
-                         size_t n_objects,
-                         const struct file_write *writes,
-                         size_t n)
+                         const struct file_commit *commit)
 {
+    size_t n_objects = commit->n_objects;
     uint32_t *indexes = calloc(n_objects + 1, sizeof *indexes);
 
     assert(indexes != NULL);
     for (size_t i = 0; i < n_objects; i++) {
-        indexes[i] = commit_object(fake, &objects[i]);
+        indexes[i] = commit_object(fake, &commit->objects[i]);
         fake->objects[indexes[i]].live++; /* not to be reaped half-way */
     }
-    for (size_t i = 0; i < n; i++) {
-        apply_write(fake, &writes[i], indexes, n_objects);
+    for (size_t i = 0; i < commit->n_writes; i++) {
+        apply_write(fake, &commit->writes[i], indexes, n_objects);
     }
     for (size_t i = 0; i < n_objects; i++) {
         fake->objects[indexes[i]].live--;
@@ -504,23 +502,20 @@ static void apply_commit(struct file_fake *fake,
 }
 
 static int commit(struct file_meta *meta,
-                  const struct object_info *objects,
-                  size_t n_objects,
-                  const struct file_write *writes,
-                  size_t n,
-                  bool durable,
+                  const struct file_commit *what,
                   struct file_attr *ret_attrs)
 {
     struct file_fake *fake = fake_of(meta);
+    size_t n = what->n_writes;
     int rc = 0;
     bool apply = true;
 
     (void)pthread_mutex_lock(&fake->meta_lock);
     fake->counts.n_commits++;
-    fake->counts.n_commits_durable += durable;
+    fake->counts.n_commits_durable += what->durable;
     fake->counts.n_files_committed += n;
     for (size_t i = 0; i < n; i++) {
-        if (fake->inodes[writes[i].ino].is_gone) {
+        if (fake->inodes[what->writes[i].ino].is_gone) {
             rc = -ENOENT;
             apply = false;
         }
@@ -531,10 +526,10 @@ static int commit(struct file_meta *meta,
         apply = fake->failure_applied;
     }
     if (apply) {
-        apply_commit(fake, objects, n_objects, writes, n);
+        apply_commit(fake, what);
     }
     for (size_t i = 0; i < n && rc == 0; i++) {
-        ret_attrs[i] = fake->inodes[writes[i].ino].attr;
+        ret_attrs[i] = fake->inodes[what->writes[i].ino].attr;
     }
     (void)pthread_mutex_unlock(&fake->meta_lock);
     return rc;
@@ -661,17 +656,15 @@ static int allocate(struct file_meta *meta,
 }
 
 static int clone_range(struct file_meta *meta,
-                       uint64_t source,
-                       uint64_t source_offset,
-                       uint64_t ino,
-                       uint64_t offset,
-                       uint64_t length,
+                       const struct file_clone_range *range,
                        uint64_t *ret_length,
                        struct file_attr *ret_attr)
 {
     struct file_fake *fake = fake_of(meta);
-    struct fake_inode *from = &fake->inodes[source];
-    struct fake_inode *to = &fake->inodes[ino];
+    struct fake_inode *from = &fake->inodes[range->source];
+    struct fake_inode *to = &fake->inodes[range->ino];
+    uint64_t source_offset = range->source_offset;
+    uint64_t offset = range->offset;
     struct fake_extent *copies;
     uint64_t end;
     size_t n = 0;
@@ -685,8 +678,8 @@ static int clone_range(struct file_meta *meta,
         return rc;
     }
     end = source_offset < from->attr.size &&
-                  length < from->attr.size - source_offset
-              ? source_offset + length
+                  range->length < from->attr.size - source_offset
+              ? source_offset + range->length
               : from->attr.size;
     end = end > source_offset ? end : source_offset;
     copies = calloc(from->n + 1, sizeof *copies);
