@@ -195,6 +195,7 @@ static int share_extents(struct file *source,
                          ret_length, &attr);
     }
     if (rc == 0) {
+        rc = unsynced_share(file->store->unsynced, source->ino, file->ino);
         (void)pthread_mutex_lock(&file->lock);
         file_drop_layout_locked(file);
         file_set_attr_locked(file, &attr);

@@ -198,7 +198,7 @@ int file_flush(struct file *file)
 /* Make blocks durable that were committed without. */
 static int sync_earlier(struct file *file)
 {
-    return unsynced_sync(file->store->unsynced, file->ino, INT64_MAX);
+    return unsynced_sync(file->store->unsynced, file->ino);
 }
 
 int file_sync_data(struct file *file)

@@ -21,9 +21,6 @@
 
 #define TICK_MS 250
 
-/* Failures after which an object that will not become durable is let go. */
-#define SYNC_TRIES_MAX 10u
-
 /* How often trouble of the background is logged. */
 #define LOG_PERIOD_MS 10000
 
@@ -124,14 +121,9 @@ static void *run_writeback(void *argument)
         if (rc != 0) {
             log_trouble(&flush_limit, "cannot write back", rc);
         }
-        rc = unsynced_sync(store->unsynced, UNSYNCED_ALL,
-                           now_ms - UNSYNCED_MS_MAX);
+        rc = unsynced_write_back(store->unsynced, now_ms - UNSYNCED_MS_MAX);
         if (rc != 0) {
             log_trouble(&sync_limit, "cannot make data durable", rc);
-        }
-        n = unsynced_give_up(store->unsynced, SYNC_TRIES_MAX);
-        if (n > 0) {
-            log_error("data may not be durable objects=%zu", n);
         }
     }
     return NULL;
@@ -203,7 +195,7 @@ static int init_parts(struct file_store *store)
                             &store->cache);
     }
     if (rc == 0) {
-        rc = unsynced_new(&store->unsynced);
+        rc = unsynced_new(config->meta, &store->unsynced);
     }
     return rc;
 }
@@ -336,7 +328,7 @@ int file_store_sync(struct file_store *store, uint64_t *ret_lost)
         rc = flush_collected(store, files, n, FLUSH_SYNC);
         free(files);
     }
-    sync_rc = unsynced_sync(store->unsynced, UNSYNCED_ALL, INT64_MAX);
+    sync_rc = unsynced_sync(store->unsynced, UNSYNCED_ALL);
     rc = rc != 0 ? rc : sync_rc;
     sync_rc = meta->sync(meta);
     rc = rc != 0 ? rc : sync_rc;

@@ -1,27 +1,34 @@
 #include "fusefs/unsynced.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "common/clock.h"
+#include "common/log.h"
+
+/* Failures of the kind that waiting does not mend, after which an entry is left
+ * to those who ask for it. */
+#define TRIES_MAX 10u
 
 struct entry {
     struct entry *next;        /* NULL: the last */
     uint64_t ino;              /* of the file */
     struct log_object *object; /* counted */
     int64_t since_ms;          /* when it was added, clock_mono_ms() */
-    unsigned tries;            /* that failed */
+    unsigned tries;            /* of writing back that ended in -EIO */
 };
 
 struct unsynced {
-    pthread_mutex_t lock; /* guards all below */
-    struct entry *first;  /* oldest; NULL: empty */
-    struct entry **last;  /* where the next entry is linked */
-    size_t count;         /* entries */
+    struct file_meta *meta; /* borrowed */
+    pthread_mutex_t lock;   /* guards all below */
+    struct entry *first;    /* oldest; NULL: empty */
+    struct entry **last;    /* where the next entry is linked */
+    size_t count;           /* entries */
 };
 
-int unsynced_new(struct unsynced **ret_list)
+int unsynced_new(struct file_meta *meta, struct unsynced **ret_list)
 {
     struct unsynced *list = calloc(1, sizeof *list);
 
@@ -29,6 +36,7 @@ int unsynced_new(struct unsynced **ret_list)
         return -ENOMEM;
     }
     (void)pthread_mutex_init(&list->lock, NULL);
+    list->meta = meta;
     list->last = &list->first;
     *ret_list = list;
     return 0;
@@ -60,7 +68,9 @@ void unsynced_free(struct unsynced *list)
     free(list);
 }
 
-int unsynced_add(struct unsynced *list, uint64_t ino, struct log_object *object)
+static int add_locked(struct unsynced *list,
+                      uint64_t ino,
+                      struct log_object *object)
 {
     struct entry *entry = calloc(1, sizeof *entry);
 
@@ -70,52 +80,183 @@ int unsynced_add(struct unsynced *list, uint64_t ino, struct log_object *object)
     entry->ino = ino;
     entry->object = log_object_ref(object);
     entry->since_ms = clock_mono_ms();
-    (void)pthread_mutex_lock(&list->lock);
     *list->last = entry;
     list->last = &entry->next;
     list->count++;
-    (void)pthread_mutex_unlock(&list->lock);
     return 0;
 }
 
-static bool is_wanted(const struct entry *entry,
-                      uint64_t ino,
-                      int64_t before_ms)
+int unsynced_add(struct unsynced *list, uint64_t ino, struct log_object *object)
 {
-    return (ino == UNSYNCED_ALL || entry->ino == ino) &&
-           entry->since_ms <= before_ms;
+    int rc;
+
+    (void)pthread_mutex_lock(&list->lock);
+    rc = add_locked(list, ino, object);
+    (void)pthread_mutex_unlock(&list->lock);
+    return rc;
 }
 
-/* The objects to sync, each counted. They stay in the list meanwhile, so that
- * another caller waits for them too. */
+int unsynced_share(struct unsynced *list, uint64_t from, uint64_t ino)
+{
+    size_t n;
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&list->lock);
+    n = from == ino ? 0 : list->count; /* new entries come last */
+    for (struct entry *e = list->first; rc == 0 && n > 0; e = e->next, n--) {
+        if (e->ino == from) {
+            rc = add_locked(list, ino, e->object);
+        }
+    }
+    (void)pthread_mutex_unlock(&list->lock);
+    return rc;
+}
+
+/* ----------------------------------------------------------------- one entry
+ */
+
+/* An entry to sync, looked at without the lock. */
+struct todo {
+    uint64_t ino;
+    struct log_object *object; /* counted */
+};
+
+/* Whether the file's layout names the object. Errors: of get_layout() */
+static int refers(struct file_meta *meta,
+                  uint64_t ino,
+                  const struct object_id *id,
+                  bool *ret_refers)
+{
+    uint64_t offset = 0;
+    bool end = false;
+
+    *ret_refers = false;
+    while (!end && !*ret_refers) {
+        struct layout page = { 0 };
+        int rc = meta->get_layout(meta, ino, offset, &page);
+
+        if (rc != 0) {
+            return rc == -ENOENT || rc == -ESTALE ? 0 : rc;
+        }
+        for (size_t i = 0; i < page.n_objects; i++) {
+            *ret_refers =
+                *ret_refers || object_id_compare(&page.objects[i].id, id) == 0;
+        }
+        end = page.end || page.n_extents == 0;
+        if (!end) {
+            const struct extent *last = &page.extents[page.n_extents - 1];
+
+            offset = last->offset + last->length;
+        }
+        page.release(&page);
+    }
+    return 0;
+}
+
+/* 0: the object is durable, or not the file's any more. */
+static int sync_one(struct unsynced *list,
+                    const struct todo *todo,
+                    bool *ret_unused)
+{
+    struct object_info info;
+    bool is_used;
+    int rc = log_object_sync(todo->object);
+
+    *ret_unused = false;
+    if (rc != -EIO) {
+        return rc;
+    }
+    (void)log_object_info(todo->object, &info);
+    rc = refers(list->meta, todo->ino, &info.id, &is_used);
+    if (rc == 0 && is_used) {
+        rc = -EIO;
+    }
+    *ret_unused = rc == 0;
+    return rc;
+}
+
+/* ---------------------------------------------------------------- many entries
+ */
+
+static bool is_wanted(const struct entry *entry,
+                      uint64_t ino,
+                      int64_t before_ms,
+                      unsigned tries_max)
+{
+    return (ino == UNSYNCED_ALL || entry->ino == ino) &&
+           entry->since_ms <= before_ms && entry->tries < tries_max;
+}
+
+/* What to sync. It stays in the list meanwhile, so that another caller waits
+ * for it too. */
 static int collect(struct unsynced *list,
                    uint64_t ino,
                    int64_t before_ms,
-                   struct log_object ***ret_objects,
+                   unsigned tries_max,
+                   struct todo **ret_todos,
                    size_t *ret_n)
 {
-    struct log_object **objects;
+    struct todo *todos;
     size_t n = 0;
 
     (void)pthread_mutex_lock(&list->lock);
-    objects = malloc((list->count + 1) * sizeof(struct log_object *));
-    if (objects == NULL) {
+    todos = calloc(list->count + 1, sizeof *todos);
+    if (todos == NULL) {
         (void)pthread_mutex_unlock(&list->lock);
         return -ENOMEM;
     }
     for (struct entry *e = list->first; e != NULL; e = e->next) {
-        if (is_wanted(e, ino, before_ms)) {
-            objects[n++] = log_object_ref(e->object);
+        if (is_wanted(e, ino, before_ms, tries_max)) {
+            todos[n].ino = e->ino;
+            todos[n++].object = log_object_ref(e->object);
         }
     }
     (void)pthread_mutex_unlock(&list->lock);
-    *ret_objects = objects;
+    *ret_todos = todos;
     *ret_n = n;
     return 0;
 }
 
-/* Forget what is durable now; count a try for `failed`, which may be NULL. */
-static void settle(struct unsynced *list, const struct log_object *failed)
+static struct entry **find_locked(struct unsynced *list,
+                                  const struct todo *todo)
+{
+    struct entry **at = &list->first;
+
+    while (*at != NULL &&
+           ((*at)->object != todo->object || (*at)->ino != todo->ino)) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+static void forget(struct unsynced *list, const struct todo *todo)
+{
+    struct entry **at;
+
+    (void)pthread_mutex_lock(&list->lock);
+    at = find_locked(list, todo);
+    if (*at != NULL) {
+        remove_locked(list, at);
+    }
+    (void)pthread_mutex_unlock(&list->lock);
+}
+
+/* Count a failure. True: that was the last try. */
+static bool count_try(struct unsynced *list, const struct todo *todo)
+{
+    struct entry **at;
+    bool was_last = false;
+
+    (void)pthread_mutex_lock(&list->lock);
+    at = find_locked(list, todo);
+    if (*at != NULL && (*at)->tries < TRIES_MAX) {
+        was_last = ++(*at)->tries == TRIES_MAX;
+    }
+    (void)pthread_mutex_unlock(&list->lock);
+    return was_last;
+}
+
+static void forget_durable(struct unsynced *list)
 {
     struct entry **at = &list->first;
 
@@ -123,57 +264,82 @@ static void settle(struct unsynced *list, const struct log_object *failed)
     while (*at != NULL) {
         if (log_object_is_synced((*at)->object)) {
             remove_locked(list, at);
-            continue;
-        }
-        if ((*at)->object == failed) {
-            (*at)->tries++;
-        }
-        at = &(*at)->next;
-    }
-    (void)pthread_mutex_unlock(&list->lock);
-}
-
-int unsynced_sync(struct unsynced *list, uint64_t ino, int64_t before_ms)
-{
-    struct log_object **objects;
-    size_t n;
-    size_t i;
-    int rc = collect(list, ino, before_ms, &objects, &n);
-
-    if (rc != 0) {
-        return rc;
-    }
-    /* After a failure the others would most likely wait as long for nothing. */
-    for (i = 0; i < n; i++) {
-        rc = log_object_sync(objects[i]);
-        if (rc != 0) {
-            break;
-        }
-    }
-    if (n > 0) {
-        settle(list, rc != 0 ? objects[i] : NULL);
-    }
-    for (i = 0; i < n; i++) {
-        log_object_unref(objects[i]);
-    }
-    free(objects);
-    return rc;
-}
-
-size_t unsynced_give_up(struct unsynced *list, unsigned tries_max)
-{
-    struct entry **at = &list->first;
-    size_t n = 0;
-
-    (void)pthread_mutex_lock(&list->lock);
-    while (*at != NULL) {
-        if ((*at)->tries >= tries_max) {
-            remove_locked(list, at);
-            n++;
         } else {
             at = &(*at)->next;
         }
     }
     (void)pthread_mutex_unlock(&list->lock);
-    return n;
+}
+
+/* Sync until the first failure: after one, the others would most likely wait as
+ * long for nothing. `*ret_failed`: how many have succeeded. */
+static int sync_all(struct unsynced *list,
+                    const struct todo *todos,
+                    size_t n,
+                    size_t *ret_failed)
+{
+    int rc = 0;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        bool is_unused;
+
+        rc = sync_one(list, &todos[i], &is_unused);
+        if (rc != 0) {
+            break;
+        }
+        if (is_unused) {
+            forget(list, &todos[i]);
+        }
+    }
+    if (n > 0) {
+        forget_durable(list);
+    }
+    *ret_failed = i;
+    return rc;
+}
+
+static void free_todos(struct todo *todos, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        log_object_unref(todos[i].object);
+    }
+    free(todos);
+}
+
+int unsynced_sync(struct unsynced *list, uint64_t ino)
+{
+    struct todo *todos = NULL;
+    size_t n = 0;
+    size_t failed = 0;
+    int rc = collect(list, ino, INT64_MAX, UINT_MAX, &todos, &n);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = sync_all(list, todos, n, &failed);
+    if (rc == -EIO) {
+        forget(list, &todos[failed]); /* the caller is told */
+    }
+    free_todos(todos, n);
+    return rc;
+}
+
+int unsynced_write_back(struct unsynced *list, int64_t before_ms)
+{
+    struct todo *todos = NULL;
+    size_t n = 0;
+    size_t failed = 0;
+    int rc = collect(list, UNSYNCED_ALL, before_ms, TRIES_MAX, &todos, &n);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = sync_all(list, todos, n, &failed);
+    if (rc == -EIO && count_try(list, &todos[failed])) {
+        log_error("data may not be durable, the next fsync tells ino=%#llx",
+                  (unsigned long long)todos[failed].ino);
+    }
+    free_todos(todos, n);
+    return rc;
 }

@@ -9,12 +9,13 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "fusefs/file.h"
 #include "fusefs/stripe_log.h"
 
 struct unsynced;
 
-/* Errors: -ENOMEM */
-MUST_CHECK int unsynced_new(struct unsynced **ret_list);
+/* `meta` is borrowed for the life of the list. Errors: -ENOMEM */
+MUST_CHECK int unsynced_new(struct file_meta *meta, struct unsynced **ret_list);
 void unsynced_free(struct unsynced *list);
 
 /* Keep the object until it is durable. Errors: -ENOMEM */
@@ -22,14 +23,24 @@ MUST_CHECK int unsynced_add(struct unsynced *list,
                             uint64_t ino,
                             struct log_object *object);
 
+/* The file has been given extents of another one: what of that is not durable
+ * is now the file's too. Errors: -ENOMEM */
+MUST_CHECK int unsynced_share(struct unsynced *list,
+                              uint64_t from,
+                              uint64_t ino);
+
 #define UNSYNCED_ALL 0u /* no inode has this number */
 
-/* Make durable what the file has, or all files have, unless it was added after
- * `before_ms` of clock_mono_ms(). Stops at the first failure; what is not
- * durable stays for another try. Errors as object_writer_sync(); -ENOMEM */
-MUST_CHECK int unsynced_sync(struct unsynced *list,
-                             uint64_t ino,
-                             int64_t before_ms);
+/* Make durable what the file has, or all files have. An object whose blocks are
+ * gone is forgotten when its file does not refer to it any more: they have been
+ * deleted then. Stops at the first failure; what is not durable stays for
+ * another try, but for what can never be (-EIO), of which the caller is told
+ * once.
+ *
+ * Errors: as object_writer_sync(); those of get_layout(); -ENOMEM */
+MUST_CHECK int unsynced_sync(struct unsynced *list, uint64_t ino);
 
-/* Give up objects that failed to sync this often; returns how many. */
-size_t unsynced_give_up(struct unsynced *list, unsigned tries_max);
+/* The same for what was added before `before_ms` of clock_mono_ms(), with
+ * nobody to be told: what fails stays for an unsynced_sync(), and after many
+ * times -EIO is not tried again until then. */
+MUST_CHECK int unsynced_write_back(struct unsynced *list, int64_t before_ms);

@@ -79,6 +79,7 @@ struct file_fake {
     bool failure_applied;
     int clone_error;
     bool reaping;
+    uint64_t n_restarts[FAKE_FILE_NODES + 1]; /* by node id: node_lock */
     size_t page;
     struct file_fake_counts counts; /* puts, gets, block syncs: node_lock */
 };
@@ -172,7 +173,7 @@ static void start(struct block_io *io,
     struct queue *queue = (struct queue *)block_queue;
 
     (void)pthread_mutex_lock(&fake->node_lock);
-    op->result_instance = 1;
+    op->result_instance = 1 + fake->n_restarts[op->node];
     if (fake->modes[op->node] == FAKE_GONE) {
         op->rc = -EHOSTUNREACH;
     } else if (op->type == BLOCK_PUT) {
@@ -243,16 +244,17 @@ static struct block_queue *get_queue(struct block_io *io)
     return (struct block_queue *)queue;
 }
 
-static void delete_blocks(struct file_fake *fake, const struct object_id *id)
+/* Of one object, or of all. */
+static void delete_blocks_locked(struct file_fake *fake,
+                                 const struct object_id *id)
 {
-    (void)pthread_mutex_lock(&fake->node_lock);
     for (size_t i = 0; i < N_BUCKETS; i++) {
         struct block **at = &fake->buckets[i];
 
         while (*at != NULL) {
             struct block *block = *at;
 
-            if (object_id_compare(&block->key.object, id) == 0) {
+            if (id == NULL || object_id_compare(&block->key.object, id) == 0) {
                 *at = block->next;
                 free(block);
             } else {
@@ -260,6 +262,12 @@ static void delete_blocks(struct file_fake *fake, const struct object_id *id)
             }
         }
     }
+}
+
+static void delete_blocks(struct file_fake *fake, const struct object_id *id)
+{
+    (void)pthread_mutex_lock(&fake->node_lock);
+    delete_blocks_locked(fake, id);
     (void)pthread_mutex_unlock(&fake->node_lock);
 }
 
@@ -269,6 +277,18 @@ void file_fake_set_node(struct file_fake *fake,
 {
     (void)pthread_mutex_lock(&fake->node_lock);
     fake->modes[node] = mode;
+    (void)pthread_mutex_unlock(&fake->node_lock);
+}
+
+void file_fake_restart_all(struct file_fake *fake, bool lose)
+{
+    (void)pthread_mutex_lock(&fake->node_lock);
+    if (lose) {
+        delete_blocks_locked(fake, NULL);
+    }
+    for (uint32_t i = 1; i <= FAKE_FILE_NODES; i++) {
+        fake->n_restarts[i]++;
+    }
     (void)pthread_mutex_unlock(&fake->node_lock);
 }
 

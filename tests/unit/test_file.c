@@ -731,6 +731,56 @@ START_TEST(an_object_that_was_replaced_and_reaped_is_not_missed)
 }
 END_TEST
 
+/* Its blocks are gone because it is garbage, not because a node lost them. */
+START_TEST(a_reaped_object_fails_no_fsync)
+{
+    struct file *file = create_file(INO);
+
+    file_fake_set_reaping(fake, true);
+    ck_assert_int_eq(write_at(file, 0, MIB), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    ck_assert_int_eq(write_at(file, 0, MIB), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    file_fake_restart_all(fake, false);
+    ck_assert_int_eq(file_fsync(file), 0);
+    ck_assert(reads_back(file, 0, MIB));
+    file_put(file);
+}
+END_TEST
+
+START_TEST(fsync_tells_once_of_bytes_that_nodes_have_lost)
+{
+    struct file *file = create_file(INO);
+
+    ck_assert_int_eq(write_at(file, 0, MIB), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    file_fake_restart_all(fake, true);
+    ck_assert_int_eq(file_fsync(file), -EIO);
+    ck_assert_int_eq(file_fsync(file), 0);
+    file_put(file);
+}
+END_TEST
+
+START_TEST(fsync_of_a_clone_makes_the_bytes_of_its_source_durable)
+{
+    struct file_fake_counts before;
+    struct file_fake_counts after;
+    struct file *source = create_file(INO);
+    struct file *file = create_file(INO + 1);
+    uint64_t done;
+
+    ck_assert_int_eq(write_at(source, 0, MIB), 0);
+    ck_assert_int_eq(file_flush(source), 0);
+    ck_assert_int_eq(file_clone(source, 0, file, 0, MIB, &done), 0);
+    file_fake_counts(fake, &before);
+    ck_assert_int_eq(file_fsync(file), 0);
+    file_fake_counts(fake, &after);
+    ck_assert_uint_eq(after.n_block_syncs - before.n_block_syncs, 6);
+    file_put(file);
+    file_put(source);
+}
+END_TEST
+
 /* --------------------------------------------------------------- concurrency
  */
 
@@ -899,6 +949,16 @@ static void add_reading(Suite *suite)
     tcase_add_test(tcase, threads_write_read_and_flush_one_file_at_once);
 }
 
+static void add_durability(Suite *suite)
+{
+    TCase *tcase = new_case(suite, "durability", setup);
+
+    tcase_add_test(tcase, a_reaped_object_fails_no_fsync);
+    tcase_add_test(tcase, fsync_tells_once_of_bytes_that_nodes_have_lost);
+    tcase_add_test(tcase,
+                   fsync_of_a_clone_makes_the_bytes_of_its_source_durable);
+}
+
 int main(void)
 {
     Suite *suite = suite_create("file");
@@ -909,6 +969,7 @@ int main(void)
     add_trouble(suite);
     add_changing(suite);
     add_reading(suite);
+    add_durability(suite);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     n_failed = srunner_ntests_failed(runner);
