@@ -30,11 +30,20 @@ static struct meta_service *service;
 static struct rpc_server *server;
 static struct rpc_peer *peer;
 static int64_t clock_offset_ms; /* atomic */
+static bool holds_syncs;        /* atomic: the shard's syncs wait */
 
 static int64_t test_mono_ms(void)
 {
     return clock_mono_ms() +
            __atomic_load_n(&clock_offset_ms, __ATOMIC_SEQ_CST);
+}
+
+static int test_sync(struct meta_db *db)
+{
+    while (__atomic_load_n(&holds_syncs, __ATOMIC_SEQ_CST)) {
+        (void)usleep(1000);
+    }
+    return meta_db_sync(db);
 }
 
 /* --------------------------------------------------------- block services */
@@ -174,7 +183,7 @@ static struct cluster_map *make_map(void)
 static void start_service(void)
 {
     struct meta_service_config config = {
-        .shard = { .path = path, .cluster = CLUSTER },
+        .shard = { .path = path, .cluster = CLUSTER, .sync = test_sync },
         .rpc = client,
         .map = map,
         .mono_ms = test_mono_ms,
@@ -207,6 +216,7 @@ static void stop_service(void)
 static void setup(void)
 {
     __atomic_store_n(&clock_offset_ms, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
     (void)snprintf(dir, sizeof dir, "/tmp/gabion-meta-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     (void)snprintf(path, sizeof path, "%s/shard.db", dir);
@@ -223,6 +233,7 @@ static void teardown(void)
     static const char *const suffixes[] = { "", "-wal", "-shm" };
     char name[128];
 
+    __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
     stop_service();
     for (unsigned i = 0; i < NODES; i++) {
         fake_stop(&fakes[i]);
@@ -969,6 +980,33 @@ START_TEST(garbage_is_deleted_once_from_every_node_of_its_list)
 }
 END_TEST
 
+/* A loss of power would bring the name back, and with it the need for the
+ * object. */
+START_TEST(garbage_is_kept_until_what_made_it_garbage_is_durable)
+{
+    int64_t deadline_ms = clock_mono_ms() + 20000;
+    struct mount mount = open_mount();
+    struct object_id dead = find_object(&mount, 1, true);
+
+    write_object(&mount, create(&mount, "dead"), &dead);
+    free_reply(submit(NULL, 0, true));
+    __atomic_store_n(&holds_syncs, true, __ATOMIC_SEQ_CST);
+    unlink_file(&mount, "dead");
+    while (stats().n_garbage == 0) {
+        ck_assert_int_eq(beat(&mount, UINT32_MAX, NULL, 0), 0);
+        ck_assert(look_again(deadline_ms));
+    }
+    (void)usleep(1500 * 1000); /* longer than between two passes */
+    for (unsigned i = 0; i < NODES; i++) {
+        ck_assert_uint_eq(times_deleted(&fakes[i], &dead), 0);
+    }
+    __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
+    while (!is_told(&dead, 0)) {
+        ck_assert(look_again(deadline_ms));
+    }
+}
+END_TEST
+
 START_TEST(a_node_that_is_down_holds_up_only_its_own_garbage)
 {
     int64_t deadline_ms = clock_mono_ms() + 40000;
@@ -1030,6 +1068,8 @@ int main(void)
         tcase, an_orphan_lives_until_both_sessions_have_seen_and_none_holds_it);
     tcase_add_test(tcase, orphans_of_an_expired_session_are_reaped);
     tcase_add_test(tcase, garbage_is_deleted_once_from_every_node_of_its_list);
+    tcase_add_test(tcase,
+                   garbage_is_kept_until_what_made_it_garbage_is_durable);
     tcase_add_test(tcase, a_node_that_is_down_holds_up_only_its_own_garbage);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_ENV);
