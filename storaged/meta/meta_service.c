@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,20 @@ static void submit_done(struct shard_request *request)
     free(submission);
 }
 
+/* Whether numbers are given out: a loss of power must not take them back, as
+ * they would be given out a second time while the first one's objects and
+ * inodes are about. */
+static bool gives_numbers(const Gabion__SubmitRequest *request)
+{
+    for (size_t i = 0; i < request->n_op; i++) {
+        if (request->op[i]->body_case == GABION__OP__BODY_OPEN_SESSION ||
+            request->op[i]->body_case == GABION__OP__BODY_RESERVE_INODES) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void handle_submit(struct rpc_request *rpc, void *context)
 {
     const ProtobufCMessageDescriptor *type = &gabion__submit_reply__descriptor;
@@ -153,7 +168,7 @@ static void handle_submit(struct rpc_request *rpc, void *context)
     submission->request = (struct shard_request){
         .ops = request->op,
         .n_ops = request->n_op,
-        .durable = request->durable,
+        .durable = request->durable || gives_numbers(request),
         .done = submit_done,
         .context = submission,
     };

@@ -7,7 +7,8 @@
  * A session's number is chosen here and told in the result of OpenSession
  * (OpResult.ino); what the client put into Op.session does not matter. An
  * OpenSession comes alone in its Submit. A Submit without ops waits, if
- * durable, until all ops before it are durable. */
+ * durable, until all ops before it are durable. Sessions and inode numbers are
+ * always given out durably. */
 #pragma once
 
 #include <stddef.h>

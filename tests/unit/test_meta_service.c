@@ -768,6 +768,31 @@ START_TEST(a_submit_without_ops_waits_for_durability)
 }
 END_TEST
 
+static uint64_t n_syncs(void)
+{
+    struct shard_stats figures;
+
+    shard_get_stats(meta_service_shard(service), &figures);
+    return figures.syncs;
+}
+
+/* Numbers that a loss of power took back would be given out twice. */
+START_TEST(numbers_are_given_out_durably)
+{
+    uint64_t before = n_syncs();
+    struct op_box box;
+    uint64_t session;
+
+    op_open(&box);
+    ck_assert_int_eq(submit_op(&box, &session), 0);
+    ck_assert_uint_gt(n_syncs(), before);
+    before = n_syncs();
+    op_reserve(&box, session, 2, 10);
+    ck_assert_int_eq(submit_op(&box, NULL), 0);
+    ck_assert_uint_gt(n_syncs(), before);
+}
+END_TEST
+
 START_TEST(a_silent_session_expires_and_others_live)
 {
     int64_t deadline_ms = clock_mono_ms() + 20000;
@@ -1061,6 +1086,7 @@ int main(void)
     tcase_add_test(tcase, reads_out_of_range_are_refused);
     tcase_add_test(tcase, ops_that_a_mount_may_not_send_are_refused);
     tcase_add_test(tcase, a_submit_without_ops_waits_for_durability);
+    tcase_add_test(tcase, numbers_are_given_out_durably);
     tcase_add_test(tcase, a_silent_session_expires_and_others_live);
     tcase_add_test(tcase, a_closed_session_is_gone);
     tcase_add_test(tcase, sessions_live_on_over_a_restart_and_then_expire);
