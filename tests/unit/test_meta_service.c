@@ -31,6 +31,7 @@ static struct rpc_server *server;
 static struct rpc_peer *peer;
 static int64_t clock_offset_ms; /* atomic */
 static bool holds_syncs;        /* atomic: the shard's syncs wait */
+static uint64_t reserve;        /* of the next start_service() */
 
 static int64_t test_mono_ms(void)
 {
@@ -187,6 +188,7 @@ static void start_service(void)
         .rpc = client,
         .map = map,
         .mono_ms = test_mono_ms,
+        .reserve = reserve,
     };
     const struct rpc_method *methods;
     struct errmsg msg = { "" };
@@ -217,6 +219,7 @@ static void setup(void)
 {
     __atomic_store_n(&clock_offset_ms, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
+    reserve = 0;
     (void)snprintf(dir, sizeof dir, "/tmp/gabion-meta-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     (void)snprintf(path, sizeof path, "%s/shard.db", dir);
@@ -942,6 +945,33 @@ START_TEST(orphans_of_an_expired_session_are_reaped)
 }
 END_TEST
 
+START_TEST(a_full_node_takes_only_what_takes_away)
+{
+    struct mount mount = open_mount();
+    uint64_t ino = create(&mount, "a");
+    struct op_box box;
+
+    (void)create(&mount, "b");
+    stop_service();
+    reserve = INT64_MAX;
+    start_service();
+
+    op_create(&box, mount.session, ++mount.sequence, "c", mount.next_ino);
+    ck_assert_int_eq(submit_op(&box, NULL), -ENOSPC);
+    op_commit(&box, mount.session, ++mount.sequence, ino,
+              &(struct object_id){ mount.session, 1 });
+    ck_assert_int_eq(submit_op(&box, NULL), -ENOSPC);
+    ck_assert_int_eq(get_attr(ino), 0);
+    unlink_file(&mount, "b");
+    (void)open_mount();
+
+    stop_service();
+    reserve = 0;
+    start_service();
+    (void)create(&mount, "c");
+}
+END_TEST
+
 /* An object of the mount with or without the node in its list. */
 static struct object_id find_object(const struct mount *mount,
                                     uint32_t node,
@@ -1093,6 +1123,7 @@ int main(void)
     tcase_add_test(
         tcase, an_orphan_lives_until_both_sessions_have_seen_and_none_holds_it);
     tcase_add_test(tcase, orphans_of_an_expired_session_are_reaped);
+    tcase_add_test(tcase, a_full_node_takes_only_what_takes_away);
     tcase_add_test(tcase, garbage_is_deleted_once_from_every_node_of_its_list);
     tcase_add_test(tcase,
                    garbage_is_kept_until_what_made_it_garbage_is_durable);
