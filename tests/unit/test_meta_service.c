@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +34,7 @@ static struct rpc_peer *peer;
 static int64_t clock_offset_ms; /* atomic */
 static bool holds_syncs;        /* atomic: the shard's syncs wait */
 static uint64_t reserve;        /* of the next start_service() */
+static int64_t expiry_ms;       /* likewise */
 
 static int64_t test_mono_ms(void)
 {
@@ -189,6 +192,7 @@ static void start_service(void)
         .map = map,
         .mono_ms = test_mono_ms,
         .reserve = reserve,
+        .expiry_ms = expiry_ms,
     };
     const struct rpc_method *methods;
     struct errmsg msg = { "" };
@@ -220,6 +224,7 @@ static void setup(void)
     __atomic_store_n(&clock_offset_ms, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
     reserve = 0;
+    expiry_ms = 0;
     (void)snprintf(dir, sizeof dir, "/tmp/gabion-meta-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     (void)snprintf(path, sizeof path, "%s/shard.db", dir);
@@ -818,6 +823,39 @@ START_TEST(a_silent_session_expires_and_others_live)
 }
 END_TEST
 
+/* Stop this process for a while, as a debugger or a frozen machine does. */
+static void freeze(unsigned seconds)
+{
+    pid_t self = getpid();
+    pid_t child = fork();
+
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        (void)kill(self, SIGSTOP);
+        (void)sleep(seconds);
+        (void)kill(self, SIGCONT);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+
+START_TEST(sessions_outlive_a_time_when_nobody_could_hear_them)
+{
+    struct mount mount;
+
+    stop_service();
+    expiry_ms = 3000;
+    start_service();
+    mount = open_mount();
+    ck_assert_int_eq(beat(&mount, 0, NULL, 0), 0);
+    (void)usleep(1500 * 1000); /* the reaper waits for the session */
+    freeze(5);
+    (void)usleep(500 * 1000);
+    ck_assert_int_eq(beat(&mount, 0, NULL, 0), 0);
+    (void)create(&mount, "a");
+}
+END_TEST
+
 START_TEST(a_closed_session_is_gone)
 {
     struct mount mount = open_mount();
@@ -1118,6 +1156,7 @@ int main(void)
     tcase_add_test(tcase, a_submit_without_ops_waits_for_durability);
     tcase_add_test(tcase, numbers_are_given_out_durably);
     tcase_add_test(tcase, a_silent_session_expires_and_others_live);
+    tcase_add_test(tcase, sessions_outlive_a_time_when_nobody_could_hear_them);
     tcase_add_test(tcase, a_closed_session_is_gone);
     tcase_add_test(tcase, sessions_live_on_over_a_restart_and_then_expire);
     tcase_add_test(
