@@ -764,6 +764,32 @@ START_TEST(ops_that_a_mount_may_not_send_are_refused)
 }
 END_TEST
 
+START_TEST(refused_requests_are_logged_once)
+{
+    Gabion__GetAttrRequest request = GABION__GET_ATTR_REQUEST__INIT;
+    char text[4096] = "";
+    int saved = dup(STDERR_FILENO);
+    FILE *log = tmpfile();
+    const char *found;
+
+    ck_assert_ptr_nonnull(log);
+    (void)dup2(fileno(log), STDERR_FILENO);
+    request.cluster = CLUSTER;
+    for (unsigned i = 0; i < 3; i++) { /* inode 0 is none */
+        free_reply(call("/gabion.Meta/GetAttr", &request.base,
+                        &gabion__attr_reply__descriptor));
+    }
+    (void)dup2(saved, STDERR_FILENO);
+    (void)close(saved);
+    rewind(log);
+    ck_assert_uint_gt(fread(text, 1, sizeof text - 1, log), 0);
+    (void)fclose(log);
+    found = strstr(text, "request refused");
+    ck_assert_ptr_nonnull(found);
+    ck_assert_ptr_null(strstr(found + 1, "request refused"));
+}
+END_TEST
+
 START_TEST(a_submit_without_ops_waits_for_durability)
 {
     struct mount mount = open_mount();
@@ -1144,6 +1170,8 @@ int main(void)
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_set_timeout(tcase, 60);
+    /* First, as without forks the others use up its message. */
+    tcase_add_test(tcase, refused_requests_are_logged_once);
     tcase_add_test(tcase, names_and_attributes_can_be_written_and_read);
     tcase_add_test(tcase, symlinks_and_xattrs_can_be_written_and_read);
     tcase_add_test(tcase, committed_extents_are_in_the_layout);
