@@ -26,10 +26,15 @@
 #include "storaged/meta/meta_service.h"
 #include "storaged/superblock.h"
 
-#define RESERVE_MAX   ((uint64_t)1 << 30) /* of the default */
-#define N_POLLERS     2u
-#define STOP_GRACE_MS 5000
-#define METHODS_MAX   64u
+#define RESERVE_MAX ((uint64_t)1 << 30) /* of the default */
+#define N_POLLERS   2u
+
+/* Pages of the metadata's log after which it is checkpointed. */
+#define META_PAGE_SIZE 4096u
+#define LOG_PAGES_MIN  256u
+#define LOG_PAGES_MAX  16384u
+#define STOP_GRACE_MS  5000
+#define METHODS_MAX    64u
 
 /* In the order of their making; released in reverse. */
 struct node {
@@ -138,6 +143,8 @@ static int make_blocks(struct node *node,
     return block_service_new(&options, &node->blocks);
 }
 
+/* Metadata goes on for a while when puts have stopped at the reserve: half of
+ * it. What is left takes the log of the ops that make room. */
 static int open_meta(struct node *node,
                      const struct node_config *config,
                      const char *path,
@@ -147,11 +154,21 @@ static int open_meta(struct node *node,
         .shard = { .path = path, .cluster = config->map->id, .slot = 0 },
         .map = config->map,
     };
-    int rc = rpc_client_new(&node->rpc);
+    uint64_t reserve;
+    uint64_t log_pages;
+    int rc = find_reserve(config, &reserve, msg);
 
+    if (rc == 0) {
+        rc = rpc_client_new(&node->rpc);
+    }
     if (rc != 0) {
         return rc;
     }
+    log_pages = reserve / 4 / META_PAGE_SIZE;
+    log_pages = log_pages < LOG_PAGES_MAX ? log_pages : LOG_PAGES_MAX;
+    service.shard.wal_pages_max =
+        log_pages > LOG_PAGES_MIN ? log_pages : LOG_PAGES_MIN;
+    service.reserve = reserve / 2;
     service.rpc = node->rpc;
     return meta_service_new(&service, &node->meta, msg);
 }

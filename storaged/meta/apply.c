@@ -1,8 +1,10 @@
 /* Dispatch, and exactly once.
  *
  * Results are kept by (session, sequence) until the session has acknowledged
- * them. Acknowledged ones are deleted ACK_STEP at a time: what decides about it
- * is the session's row alone, so that every replica does it at the same op. */
+ * them; up to its mark ops are refused, were they applied or given up. The mark
+ * is kept with each result. Acknowledged results are deleted when it passes a
+ * multiple of ACK_STEP: what decides about it is the mark alone, so that every
+ * replica does it at the same op. */
 #include "storaged/meta/apply.h"
 
 #include <assert.h>
@@ -193,8 +195,10 @@ static int keep(struct meta_db *db,
     }
     (void)gabion__op_result__pack(result, packed);
     meta_sql_bind(insert,
-                  (int64_t[]){ (int64_t)session->id, (int64_t)sequence }, 2);
-    meta_sql_bind_bytes(insert, 3, packed, size);
+                  (int64_t[]){ (int64_t)session->id, (int64_t)sequence,
+                               (int64_t)session->acked },
+                  3);
+    meta_sql_bind_bytes(insert, 4, packed, size);
     rc = meta_sql_run(insert);
     if (sequence > session->highest) {
         session->highest = sequence;
@@ -205,34 +209,23 @@ static int keep(struct meta_db *db,
     return rc;
 }
 
-static int run_with_session(struct meta_db *db,
-                            enum meta_statement which,
-                            const struct meta_session *session)
-{
-    sqlite3_stmt *statement = meta_db_statement(db, which);
-
-    meta_sql_bind(statement,
-                  (int64_t[]){ (int64_t)session->id, (int64_t)session->acked },
-                  2);
-    return meta_sql_run(statement);
-}
-
-/* The session has seen the results up to `acked`. */
+/* The session has seen the results up to `acked`, or waits for them no more. */
 static int acknowledge(struct meta_db *db,
                        struct meta_session *session,
                        uint64_t acked)
 {
-    int rc;
+    sqlite3_stmt *trim = meta_db_statement(db, META_RESULT_TRIM);
+    bool is_step = acked / ACK_STEP > session->acked / ACK_STEP;
 
-    if (acked < session->acked + ACK_STEP) {
+    if (acked <= session->acked) {
         return 0;
     }
     session->acked = acked;
-    rc = run_with_session(db, META_SESSION_ACK, session);
-    if (rc == 0) {
-        rc = run_with_session(db, META_RESULT_TRIM, session);
+    if (!is_step) {
+        return 0;
     }
-    return rc;
+    meta_sql_bind(trim, (int64_t[]){ (int64_t)session->id, (int64_t)acked }, 2);
+    return meta_sql_run(trim);
 }
 
 static bool is_close_by_shard(const Gabion__Op *op)

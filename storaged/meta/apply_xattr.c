@@ -8,6 +8,10 @@
 #include "storaged/meta/acl.h"
 #include "storaged/meta/apply_internal.h"
 
+/* Of one inode: with names of the greatest length, and a NUL each, they fill
+ * the 64 KiB that listxattr(2) can give. */
+#define XATTRS_MAX 256u
+
 enum xattr_kind {
     XATTR_PLAIN,
     XATTR_ACL_ACCESS,
@@ -212,6 +216,9 @@ static int set_plain(struct apply *apply,
     }
     if (!there && op->flags == XATTR_REPLACE) {
         return -ENODATA;
+    }
+    if (!there && inode->n_xattrs >= XATTRS_MAX) {
+        return -EDQUOT; /* ENOSPC would be the database's */
     }
     rc = put(apply->db, inode->ino, &op->name, op->value.data, op->value.len);
     inode->n_xattrs += !there;

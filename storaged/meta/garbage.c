@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,10 +186,11 @@ static void call_start(struct garbage *garbage, struct target *target)
 }
 
 /* List for each node that may be asked now the objects that it has not answered
- * for. */
-static void list_objects(struct garbage *garbage)
+ * for. False when there is nothing to tell. */
+static bool list_objects(struct garbage *garbage)
 {
     uint32_t width = placement_width(garbage->config.map->placement);
+    bool any = false;
 
     for (size_t i = 0; i < garbage->config.map->n_nodes; i++) {
         garbage->targets[i].n_objects = 0;
@@ -204,9 +206,11 @@ static void list_objects(struct garbage *garbage)
                     .len = sizeof garbage->objects[i].object,
                     .data = garbage->objects[i].object,
                 };
+                any = true;
             }
         }
     }
+    return any;
 }
 
 static void tell_nodes(struct garbage *garbage)
@@ -345,9 +349,13 @@ static int pass(struct garbage *garbage)
             garbage->answered[i] =
                 waiting_answers(garbage, &garbage->objects[i]);
         }
-        list_objects(garbage);
-        tell_nodes(garbage);
-        rc = settle_portion(garbage);
+        if (list_objects(garbage)) {
+            rc = shard_sync(garbage->config.shard);
+        }
+        if (rc == 0) {
+            tell_nodes(garbage);
+            rc = settle_portion(garbage);
+        }
     } while (rc == 0 && !keeper_is_stopping(garbage->keeper));
     waiting_swap(garbage);
     return rc;

@@ -1,11 +1,11 @@
 /* The collector of garbage objects: deletes the blocks of objects without live
  * bytes from their nodes, then has the shard forget the objects.
  *
- * Why no object is deleted that anybody could still refer to: the committed
- * state says that no extent refers to it (meta_read_garbage()), extents come to
+ * Why no object is deleted that anybody could still refer to: the durable state
+ * says that no extent refers to it (meta_read_garbage(), then shard_sync():
+ * what is only committed may be undone by a loss of power), extents come to
  * refer to an object only in the op that adds the object or from another
- * extent, and object ids are never used twice. So once garbage, always
- * garbage.
+ * extent, and object ids are never used twice. So once garbage, always garbage.
  *
  * One thread. A pass goes through all garbage in portions; each portion is told
  * to every node of its partitions' lists, in parallel. An object is forgotten

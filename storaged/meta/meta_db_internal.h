@@ -11,7 +11,8 @@
  *   extent(ino, offset)    bytes of a file: of an object, or inline
  *   object(session, serial)   live = sum of the lengths of its extents; those
  *                          at zero are in a partial index, for the reaper
- *   session(id), result(session, sequence)
+ *   session(id), result(session, sequence, acked)   a session's acked mark is
+ *                          the highest among its kept results
  *   orphan(number)         inodes without a name, until they are reaped
  *
  * Invariants, which test_apply_model checks:
@@ -67,7 +68,6 @@ enum meta_statement {
     META_OBJECT_FORGET,
     META_SESSION_ALL,
     META_SESSION_INSERT,
-    META_SESSION_ACK,
     META_SESSION_DELETE,
     META_RESULT_GET,
     META_RESULT_INSERT,
@@ -90,7 +90,7 @@ struct meta_counters {
 /* What the writer remembers of a session. */
 struct meta_session {
     uint64_t id;
-    uint64_t acked;   /* results up to this sequence are gone */
+    uint64_t acked;   /* ops up to this sequence are refused */
     uint64_t highest; /* sequence among the kept results */
 };
 

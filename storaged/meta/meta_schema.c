@@ -13,7 +13,7 @@
 #include "storaged/meta/meta_db_internal.h"
 #include "storaged/meta/meta_inode.h"
 
-#define META_FORMAT         1
+#define META_FORMAT         2
 #define META_APPLICATION_ID 0x4761624d /* "GabM" */
 
 /* Tables keyed by bytes or by several columns are WITHOUT ROWID: one tree
@@ -38,9 +38,9 @@ static const char schema[] =
     " unit, missing, live CHECK (live >= 0), PRIMARY KEY (session, serial))"
     " WITHOUT ROWID;"
     "CREATE INDEX object_garbage ON object(session, serial) WHERE live = 0;"
-    "CREATE TABLE session(id INTEGER PRIMARY KEY, host, opened_ns, acked);"
-    "CREATE TABLE result(session INTEGER, sequence INTEGER, result BLOB,"
-    " PRIMARY KEY (session, sequence)) WITHOUT ROWID;"
+    "CREATE TABLE session(id INTEGER PRIMARY KEY, host, opened_ns);"
+    "CREATE TABLE result(session INTEGER, sequence INTEGER, acked INTEGER,"
+    " result BLOB, PRIMARY KEY (session, sequence)) WITHOUT ROWID;"
     "CREATE TABLE orphan(number INTEGER PRIMARY KEY, ino);";
 
 const char *const meta_statement_texts[META_STATEMENTS] = {
@@ -114,16 +114,17 @@ const char *const meta_statement_texts[META_STATEMENTS] = {
     [META_OBJECT_FORGET] = "DELETE FROM object"
                            " WHERE session = ?1 AND serial = ?2 AND live = 0",
     [META_SESSION_ALL] =
-        "SELECT id, acked, coalesce((SELECT max(sequence) FROM result"
+        "SELECT id, coalesce((SELECT max(acked) FROM result"
+        " WHERE session = id), 0), coalesce((SELECT max(sequence) FROM result"
         " WHERE session = id), 0) FROM session ORDER BY id",
-    [META_SESSION_INSERT] = "INSERT INTO session(id, opened_ns, acked, host)"
-                            " VALUES (?1, ?2, 0, ?3)",
-    [META_SESSION_ACK] = "UPDATE session SET acked = ?2 WHERE id = ?1",
+    [META_SESSION_INSERT] = "INSERT INTO session(id, opened_ns, host)"
+                            " VALUES (?1, ?2, ?3)",
     [META_SESSION_DELETE] = "DELETE FROM session WHERE id = ?1",
     [META_RESULT_GET] =
         "SELECT result FROM result WHERE session = ?1 AND sequence = ?2",
     [META_RESULT_INSERT] =
-        "INSERT INTO result(session, sequence, result) VALUES (?1, ?2, ?3)",
+        "INSERT INTO result(session, sequence, acked, result)"
+        " VALUES (?1, ?2, ?3, ?4)",
     [META_RESULT_TRIM] =
         "DELETE FROM result WHERE session = ?1 AND sequence <= ?2",
     [META_ORPHAN_INSERT] = "INSERT INTO orphan(number, ino) VALUES (?1, ?2)",

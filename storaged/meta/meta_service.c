@@ -1,13 +1,18 @@
 #include "storaged/meta/meta_service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "proto/validate.h"
+#include "storaged/block/space.h"
 #include "storaged/meta/garbage.h"
 #include "storaged/meta/meta_read.h"
 #include "storaged/meta/meta_reads.h"
@@ -18,6 +23,10 @@
 
 #define METHODS (META_READS_METHODS + 2u)
 
+/* Room that an op takes at most, and each of its extents: about. */
+#define OP_BYTES     8192u
+#define EXTENT_BYTES 128u
+
 struct meta_service {
     uint64_t cluster;
     int64_t expiry_ms;
@@ -27,6 +36,9 @@ struct meta_service {
     struct meta_reads *reads;  /* owned */
     struct reaper *reaper;     /* owned */
     struct garbage *garbage;   /* owned */
+    int dir;                   /* owned: where the database is; -1 none */
+    bool has_space;            /* `space` is to be closed */
+    struct space space;        /* of the filesystem there */
     struct rpc_method methods[METHODS];
 };
 
@@ -118,6 +130,66 @@ static void submit_done(struct shard_request *request)
     free(submission);
 }
 
+/* Whether numbers are given out: a loss of power must not take them back, as
+ * they would be given out a second time while the first one's objects and
+ * inodes are about. */
+static bool gives_numbers(const Gabion__SubmitRequest *request)
+{
+    for (size_t i = 0; i < request->n_op; i++) {
+        if (request->op[i]->body_case == GABION__OP__BODY_OPEN_SESSION ||
+            request->op[i]->body_case == GABION__OP__BODY_RESERVE_INODES) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Bytes that the op adds to the database; 0: it may even take away. */
+static uint64_t room_for(const Gabion__Op *op)
+{
+    uint64_t bytes = OP_BYTES;
+
+    switch (op->body_case) {
+    case GABION__OP__BODY_CREATE:
+    case GABION__OP__BODY_LINK:
+    case GABION__OP__BODY_CLONE:
+        return bytes;
+    case GABION__OP__BODY_SET_XATTR:
+        return bytes + op->set_xattr->value.len;
+    case GABION__OP__BODY_COMMIT_WRITES:
+        for (size_t i = 0; i < op->commit_writes->n_file; i++) {
+            const Gabion__FileWrite *file = op->commit_writes->file[i];
+
+            bytes += EXTENT_BYTES * file->n_extent;
+            for (size_t j = 0; j < file->n_extent; j++) {
+                bytes += file->extent[j]->data.len;
+            }
+        }
+        return bytes;
+    default:
+        return 0;
+    }
+}
+
+/* Whether there is room for the ops. Errors: -ENOSPC; those of space_take() */
+static int take_room(struct meta_service *service,
+                     const Gabion__SubmitRequest *request)
+{
+    static struct log_limit limit;
+    uint64_t bytes = 0;
+    uint64_t dropped;
+    int rc;
+
+    for (size_t i = 0; i < request->n_op; i++) {
+        bytes += room_for(request->op[i]);
+    }
+    rc = bytes > 0 ? space_take(&service->space, bytes) : 0;
+    if (rc < 0 && log_limit_pass(&limit, 60000, &dropped)) {
+        log_warn("no room for more metadata error=\"%s\"", err_text(rc));
+    }
+    return rc;
+}
+
 static void handle_submit(struct rpc_request *rpc, void *context)
 {
     const ProtobufCMessageDescriptor *type = &gabion__submit_reply__descriptor;
@@ -127,6 +199,7 @@ static void handle_submit(struct rpc_request *rpc, void *context)
     struct submission *submission;
     struct errmsg msg = { "" };
     uint64_t session = 0;
+    int rc;
 
     if (!meta_request_is_for(rpc, service->cluster, type)) {
         return;
@@ -138,6 +211,11 @@ static void handle_submit(struct rpc_request *rpc, void *context)
     }
     if (session != 0 && sessions_touch(service->sessions, session) < 0) {
         meta_reply_error(rpc, type, ESTALE, "the session has expired");
+        return;
+    }
+    rc = take_room(service, request);
+    if (rc < 0) {
+        meta_reply_error(rpc, type, -rc, NULL);
         return;
     }
     submission = calloc(1, sizeof *submission);
@@ -153,7 +231,7 @@ static void handle_submit(struct rpc_request *rpc, void *context)
     submission->request = (struct shard_request){
         .ops = request->op,
         .n_ops = request->n_op,
-        .durable = request->durable,
+        .durable = request->durable || gives_numbers(request),
         .done = submit_done,
         .context = submission,
     };
@@ -318,15 +396,37 @@ static void fill_methods(struct meta_service *service)
     meta_reads_methods(service->reads, service->methods + 2);
 }
 
+static int space_new(struct meta_service *service,
+                     const struct meta_service_config *config)
+{
+    char *copy = strdup(config->shard.path);
+    int rc;
+
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    service->dir = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    rc = service->dir < 0 ? -errno : 0;
+    free(copy);
+    if (rc == 0) {
+        service->has_space = true;
+        rc = space_init(&service->space, service->dir, config->reserve);
+    }
+    return rc;
+}
+
 /* Everything behind the shard. */
 static int parts_new(struct meta_service *service,
                      const struct meta_service_config *config)
 {
-    int rc;
+    int rc = space_new(service, config);
 
-    rc = sessions_new(service->expiry_ms,
-                      config->mono_ms != NULL ? config->mono_ms : clock_mono_ms,
-                      &service->sessions);
+    if (rc == 0) {
+        rc = sessions_new(service->expiry_ms,
+                          config->mono_ms != NULL ? config->mono_ms
+                                                  : clock_mono_ms,
+                          &service->sessions);
+    }
     if (rc == 0) {
         rc = reader_pool_new(shard_db(service->shard), &service->pool);
     }
@@ -354,6 +454,7 @@ int meta_service_new(const struct meta_service_config *config,
         errmsg_set(msg, "out of memory");
         return -ENOMEM;
     }
+    service->dir = -1;
     service->cluster = shard.cluster;
     service->expiry_ms =
         config->expiry_ms != 0 ? config->expiry_ms : META_EXPIRY_MS;
@@ -386,6 +487,12 @@ void meta_service_free(struct meta_service *service)
     reader_pool_free(service->pool);
     shard_free(service->shard);
     sessions_free(service->sessions);
+    if (service->has_space) {
+        space_close(&service->space);
+    }
+    if (service->dir >= 0) {
+        (void)close(service->dir);
+    }
     free(service);
 }
 

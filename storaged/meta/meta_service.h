@@ -7,7 +7,12 @@
  * A session's number is chosen here and told in the result of OpenSession
  * (OpResult.ino); what the client put into Op.session does not matter. An
  * OpenSession comes alone in its Submit. A Submit without ops waits, if
- * durable, until all ops before it are durable. */
+ * durable, until all ops before it are durable. Sessions and inode numbers are
+ * always given out durably.
+ *
+ * When the filesystem is full, up to the reserve, ops that add something are
+ * refused with ENOSPC; those that take away go on, or there would be no way out
+ * of it: an SQLite that finds no room stops the shard. */
 #pragma once
 
 #include <stddef.h>
@@ -30,6 +35,8 @@ struct meta_service_config {
     /* path, cluster, slot; `applied` and `context` are set by the service. */
     struct shard_config shard;
     int64_t expiry_ms;        /* of a silent session; 0: META_EXPIRY_MS */
+    uint64_t reserve;         /* bytes that are left free on the filesystem for
+                                 ops that take away */
     struct rpc_client *rpc;   /* borrowed: to tell nodes of garbage */
     struct cluster_map *map;  /* counted */
     int64_t (*mono_ms)(void); /* clock of the sessions; NULL: clock_mono_ms */

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "storaged/meta/keeper.h"
 #include "storaged/meta/meta_read.h"
@@ -15,10 +16,16 @@
 /* Entries made in one step. */
 #define ENTRIES_MAX 1024u
 
+/* A step so late tells that this process did not run: it was stopped, or the
+ * machine was. */
+#define LATE_MS 2000
+
 struct reaper {
     struct reaper_config config;
     struct meta_reader *reader; /* owned */
     struct keeper *keeper;      /* owned */
+    int64_t due_ms;             /* when the next step begins at the latest; 0:
+                                   it may be at any time */
 };
 
 static int run_op(struct reaper *reaper, Gabion__Op *op)
@@ -47,6 +54,19 @@ static void expire_session(struct reaper *reaper, uint64_t id)
     }
     log_info("session expired session=%" PRIx64, id);
     sessions_remove(reaper->config.sessions, id);
+}
+
+/* Sessions whose heartbeats we could not hear are not to blame. */
+static void pardon_if_late(struct reaper *reaper)
+{
+    int64_t late_ms = clock_mono_ms() - reaper->due_ms;
+
+    if (reaper->due_ms != 0 && late_ms > LATE_MS) {
+        log_warn("did not run for a while, sessions are given more time "
+                 "milliseconds=%" PRId64,
+                 late_ms);
+        sessions_pardon(reaper->config.sessions);
+    }
 }
 
 static void expire(struct reaper *reaper)
@@ -136,6 +156,7 @@ static int64_t reaper_step(void *context)
     bool more = false;
     int rc;
 
+    pardon_if_late(reaper);
     expire(reaper);
     rc = reap(reaper, &more);
     /* A shard that stopped has said so itself. */
@@ -144,7 +165,12 @@ static int64_t reaper_step(void *context)
         log_warn("orphans not reaped error=\"%s\"", err_text(rc));
     }
     wait_ms = sessions_next_expiry_ms(reaper->config.sessions);
-    return more || wait_ms > REAPER_PERIOD_MS ? REAPER_PERIOD_MS : wait_ms;
+    if (more || wait_ms > REAPER_PERIOD_MS) {
+        wait_ms = REAPER_PERIOD_MS;
+    }
+    /* The keeper rests for a period, whatever we say. */
+    reaper->due_ms = wait_ms < 0 ? 0 : clock_mono_ms() + REAPER_PERIOD_MS;
+    return wait_ms;
 }
 
 int reaper_new(const struct reaper_config *config, struct reaper **ret_reaper)

@@ -4,6 +4,9 @@
  * One thread. It looks at the orphans when it is woken, at most once per
  * REAPER_PERIOD_MS, and at the sessions when one may have expired.
  *
+ * A reaper that finds itself late has not run, and neither has who receives the
+ * heartbeats: then all sessions are given a full period again.
+ *
  * An orphan is reaped only when every session of the shard has seen its number
  * and none holds it (see sessions.h). */
 #pragma once

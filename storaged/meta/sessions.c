@@ -185,6 +185,15 @@ int sessions_heartbeat(struct sessions *sessions,
     return session != NULL ? 0 : -ESTALE;
 }
 
+void sessions_pardon(struct sessions *sessions)
+{
+    (void)pthread_mutex_lock(&sessions->lock);
+    for (size_t i = 0; i < sessions->n; i++) {
+        sessions->entries[i].heard_ms = sessions->mono_ms();
+    }
+    (void)pthread_mutex_unlock(&sessions->lock);
+}
+
 size_t sessions_expired(struct sessions *sessions,
                         uint64_t *ret_ids,
                         size_t max)

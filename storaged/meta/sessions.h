@@ -43,6 +43,10 @@ MUST_CHECK int sessions_heartbeat(struct sessions *sessions,
                                   const uint64_t *held,
                                   size_t n_held);
 
+/* Nobody could be heard for a while: all living sessions count as heard of just
+ * now. */
+void sessions_pardon(struct sessions *sessions);
+
 /* Mark the sessions whose time is over and list up to `max` of all so marked,
  * ascending; the answer is their number. A marked session is refused from then
  * on but still counts in the survey, until sessions_remove(). */

@@ -418,26 +418,39 @@ static void run_done(struct shard_request *request)
 {
     struct run *run = request->context;
 
-    if (request->rc == 0) {
+    if (request->rc == 0 && request->n_ops > 0) {
         run->error = request->results[0]->error;
     }
     (void)sem_post(&run->done);
 }
 
+static int run_and_wait(struct shard *shard, struct run *run)
+{
+    run->request.done = run_done;
+    run->request.context = run;
+    (void)sem_init(&run->done, 0, 0);
+    shard_submit(shard, &run->request);
+    while (sem_wait(&run->done) != 0) {
+        assert(errno == EINTR);
+    }
+    (void)sem_destroy(&run->done);
+    return run->request.rc;
+}
+
 int shard_run(struct shard *shard, Gabion__Op *op, int *ret_error)
 {
     struct run run = { .request = { .ops = &op, .n_ops = 1 } };
+    int rc = run_and_wait(shard, &run);
 
-    run.request.done = run_done;
-    run.request.context = &run;
-    (void)sem_init(&run.done, 0, 0);
-    shard_submit(shard, &run.request);
-    while (sem_wait(&run.done) != 0) {
-        assert(errno == EINTR);
-    }
-    (void)sem_destroy(&run.done);
     *ret_error = run.error;
-    return run.request.rc;
+    return rc;
+}
+
+int shard_sync(struct shard *shard)
+{
+    struct run run = { .request = { .durable = true } };
+
+    return run_and_wait(shard, &run);
 }
 
 /* --------------------------------------------------------------- threads */

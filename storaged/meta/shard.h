@@ -94,6 +94,10 @@ void shard_submit(struct shard *shard, struct shard_request *request);
  * 0 or a positive errno. Errors: those of struct shard_request.rc */
 MUST_CHECK int shard_run(struct shard *shard, Gabion__Op *op, int *ret_error);
 
+/* Wait until all that any reader can see by now is durable. Errors: those of
+ * struct shard_request.rc */
+MUST_CHECK int shard_sync(struct shard *shard);
+
 /* The database, for opening readers. Borrowed. */
 struct meta_db *shard_db(struct shard *shard);
 

@@ -38,7 +38,16 @@ cmp "$work/good" "$mnt/good" || fail "an older file is damaged"
 [ "$(cat "$mnt/keep")" = keep ] || fail "a small file is damaged"
 [ "$(df --output=avail -B1M "$mnt" | tail -1)" -lt 40 ] || fail "df: $(df -h "$mnt")"
 
+echo "filling with small files: they lie with the metadata"
+n=0
+while [ $n -lt 5000 ] && head -c 16000 /dev/urandom >"$mnt/small$n" 2>>"$work/small"; do
+    n=$((n + 1))
+done
+[ $n -lt 5000 ] || fail "$n files of 16000 bytes fit into nothing"
+[ "$(cat "$mnt/keep")" = keep ] || fail "a small file is damaged"
+
 echo "deleting"
+rm "$mnt"/small*
 rm "$mnt/fill"
 has_room() {
     cp "$work/good" "$mnt/again" 2>/dev/null && sync -f "$mnt" && cmp -s "$work/good" "$mnt/again"

@@ -843,6 +843,20 @@ START_TEST(acknowledged_results_are_dropped_in_bulk)
 }
 END_TEST
 
+/* The mount has given the op up and told its program so: coming late it must
+ * not change what has been done since. */
+START_TEST(an_op_that_was_given_up_is_refused_when_it_comes_late)
+{
+    ck_assert_int_eq(create_with(1, 50, 0, "a")->error, 0);
+    ck_assert_int_eq(create_with(1, 52, 51, "b")->error, 0);
+    ck_assert_int_eq(create_with(1, 51, 0, "late")->error, ESTALE);
+    meta_fixture_reopen(&f);
+    ck_assert_int_eq(create_with(1, 51, 0, "late")->error, ESTALE);
+    ck_assert_int_eq(create_with(1, 52, 51, "b")->error, 0);
+    ck_assert_uint_eq(meta_fixture_resolve(&f, "late"), 0);
+}
+END_TEST
+
 START_TEST(unknown_session_is_stale)
 {
     ck_assert_int_eq(create_with(9, 1, 0, "a")->error, ESTALE);
@@ -1026,6 +1040,8 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, repeated_op_gives_its_first_result);
     tcase_add_test(tcase, repeated_op_in_one_entry_is_applied_once);
     tcase_add_test(tcase, acknowledged_results_are_dropped_in_bulk);
+    tcase_add_test(tcase,
+                   an_op_that_was_given_up_is_refused_when_it_comes_late);
     tcase_add_test(tcase, unknown_session_is_stale);
     tcase_add_test(tcase, session_numbers_are_never_used_twice);
     tcase_add_loop_test(tcase, closed_session_leaves_no_results, 0, 2);

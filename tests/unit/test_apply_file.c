@@ -838,6 +838,21 @@ START_TEST(xattr_refuses)
 }
 END_TEST
 
+START_TEST(an_inode_has_no_more_xattrs_than_can_be_listed)
+{
+    uint64_t ino = meta_fixture_file(&f, ROOT, "a");
+    char name[16];
+
+    for (unsigned i = 0; i < 256; i++) {
+        (void)snprintf(name, sizeof name, "user.%u", i);
+        ck_assert_int_eq(meta_fixture_set_xattr(&f, ino, name, "1", 1, 0), 0);
+    }
+    ck_assert_int_eq(meta_fixture_set_xattr(&f, ino, "user.x", "1", 1, 0),
+                     EDQUOT);
+    ck_assert_int_eq(meta_fixture_set_xattr(&f, ino, "user.0", "2", 1, 0), 0);
+}
+END_TEST
+
 START_TEST(xattrs_are_listed)
 {
     Gabion__GetXattrRequest request = GABION__GET_XATTR_REQUEST__INIT;
@@ -1053,6 +1068,7 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, clone_of_very_many_extents_is_cut_short);
     tcase_add_test(tcase, xattrs_are_set_replaced_and_removed);
     tcase_add_test(tcase, xattr_refuses);
+    tcase_add_test(tcase, an_inode_has_no_more_xattrs_than_can_be_listed);
     tcase_add_test(tcase, xattrs_are_listed);
     tcase_add_test(tcase, access_acl_sets_the_mode);
     tcase_add_test(tcase, chmod_moves_the_mask);

@@ -815,6 +815,7 @@ static void setup(void)
 {
     size_t n_ops = from_environment("APPLY_MODEL_OPS", N_OPS);
 
+    r = (struct run){ 0 }; /* of the former seed, in the same process */
     meta_fixture_open(&r.f);
     r.model = model_new(FIXTURE_NOW_NS);
     /* What the fixture has done. */

@@ -144,7 +144,7 @@ static const struct {
     void (*spoil)(const char *path);
     int rc;
 } refusals[] = {
-    { "UPDATE meta SET value = 2 WHERE key = 'format'", NULL, -EINVAL },
+    { "UPDATE meta SET value = 3 WHERE key = 'format'", NULL, -EINVAL },
     { "UPDATE meta SET value = 5 WHERE key = 'cluster'", NULL, -ESTALE },
     { "UPDATE meta SET value = 5 WHERE key = 'slot'", NULL, -ESTALE },
     { "PRAGMA application_id = 1", NULL, -EBADMSG },

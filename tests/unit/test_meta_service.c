@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,11 +32,22 @@ static struct meta_service *service;
 static struct rpc_server *server;
 static struct rpc_peer *peer;
 static int64_t clock_offset_ms; /* atomic */
+static bool holds_syncs;        /* atomic: the shard's syncs wait */
+static uint64_t reserve;        /* of the next start_service() */
+static int64_t expiry_ms;       /* likewise */
 
 static int64_t test_mono_ms(void)
 {
     return clock_mono_ms() +
            __atomic_load_n(&clock_offset_ms, __ATOMIC_SEQ_CST);
+}
+
+static int test_sync(struct meta_db *db)
+{
+    while (__atomic_load_n(&holds_syncs, __ATOMIC_SEQ_CST)) {
+        (void)usleep(1000);
+    }
+    return meta_db_sync(db);
 }
 
 /* --------------------------------------------------------- block services */
@@ -174,10 +187,12 @@ static struct cluster_map *make_map(void)
 static void start_service(void)
 {
     struct meta_service_config config = {
-        .shard = { .path = path, .cluster = CLUSTER },
+        .shard = { .path = path, .cluster = CLUSTER, .sync = test_sync },
         .rpc = client,
         .map = map,
         .mono_ms = test_mono_ms,
+        .reserve = reserve,
+        .expiry_ms = expiry_ms,
     };
     const struct rpc_method *methods;
     struct errmsg msg = { "" };
@@ -207,6 +222,9 @@ static void stop_service(void)
 static void setup(void)
 {
     __atomic_store_n(&clock_offset_ms, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
+    reserve = 0;
+    expiry_ms = 0;
     (void)snprintf(dir, sizeof dir, "/tmp/gabion-meta-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     (void)snprintf(path, sizeof path, "%s/shard.db", dir);
@@ -223,6 +241,7 @@ static void teardown(void)
     static const char *const suffixes[] = { "", "-wal", "-shm" };
     char name[128];
 
+    __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
     stop_service();
     for (unsigned i = 0; i < NODES; i++) {
         fake_stop(&fakes[i]);
@@ -745,6 +764,32 @@ START_TEST(ops_that_a_mount_may_not_send_are_refused)
 }
 END_TEST
 
+START_TEST(refused_requests_are_logged_once)
+{
+    Gabion__GetAttrRequest request = GABION__GET_ATTR_REQUEST__INIT;
+    char text[4096] = "";
+    int saved = dup(STDERR_FILENO);
+    FILE *log = tmpfile();
+    const char *found;
+
+    ck_assert_ptr_nonnull(log);
+    (void)dup2(fileno(log), STDERR_FILENO);
+    request.cluster = CLUSTER;
+    for (unsigned i = 0; i < 3; i++) { /* inode 0 is none */
+        free_reply(call("/gabion.Meta/GetAttr", &request.base,
+                        &gabion__attr_reply__descriptor));
+    }
+    (void)dup2(saved, STDERR_FILENO);
+    (void)close(saved);
+    rewind(log);
+    ck_assert_uint_gt(fread(text, 1, sizeof text - 1, log), 0);
+    (void)fclose(log);
+    found = strstr(text, "request refused");
+    ck_assert_ptr_nonnull(found);
+    ck_assert_ptr_null(strstr(found + 1, "request refused"));
+}
+END_TEST
+
 START_TEST(a_submit_without_ops_waits_for_durability)
 {
     struct mount mount = open_mount();
@@ -754,6 +799,31 @@ START_TEST(a_submit_without_ops_waits_for_durability)
     reply = submit(NULL, 0, true);
     ck_assert_int_eq(reply->error, 0);
     free_reply(reply);
+}
+END_TEST
+
+static uint64_t n_syncs(void)
+{
+    struct shard_stats figures;
+
+    shard_get_stats(meta_service_shard(service), &figures);
+    return figures.syncs;
+}
+
+/* Numbers that a loss of power took back would be given out twice. */
+START_TEST(numbers_are_given_out_durably)
+{
+    uint64_t before = n_syncs();
+    struct op_box box;
+    uint64_t session;
+
+    op_open(&box);
+    ck_assert_int_eq(submit_op(&box, &session), 0);
+    ck_assert_uint_gt(n_syncs(), before);
+    before = n_syncs();
+    op_reserve(&box, session, 2, 10);
+    ck_assert_int_eq(submit_op(&box, NULL), 0);
+    ck_assert_uint_gt(n_syncs(), before);
 }
 END_TEST
 
@@ -776,6 +846,39 @@ START_TEST(a_silent_session_expires_and_others_live)
     ck_assert_int_eq(submit_op(&box, NULL), -ESTALE);
     ck_assert_int_eq(beat(&alive, 0, NULL, 0), 0);
     (void)create(&alive, "a");
+}
+END_TEST
+
+/* Stop this process for a while, as a debugger or a frozen machine does. */
+static void freeze(unsigned seconds)
+{
+    pid_t self = getpid();
+    pid_t child = fork();
+
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        (void)kill(self, SIGSTOP);
+        (void)sleep(seconds);
+        (void)kill(self, SIGCONT);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+
+START_TEST(sessions_outlive_a_time_when_nobody_could_hear_them)
+{
+    struct mount mount;
+
+    stop_service();
+    expiry_ms = 3000;
+    start_service();
+    mount = open_mount();
+    ck_assert_int_eq(beat(&mount, 0, NULL, 0), 0);
+    (void)usleep(1500 * 1000); /* the reaper waits for the session */
+    freeze(5);
+    (void)usleep(500 * 1000);
+    ck_assert_int_eq(beat(&mount, 0, NULL, 0), 0);
+    (void)create(&mount, "a");
 }
 END_TEST
 
@@ -906,6 +1009,33 @@ START_TEST(orphans_of_an_expired_session_are_reaped)
 }
 END_TEST
 
+START_TEST(a_full_node_takes_only_what_takes_away)
+{
+    struct mount mount = open_mount();
+    uint64_t ino = create(&mount, "a");
+    struct op_box box;
+
+    (void)create(&mount, "b");
+    stop_service();
+    reserve = INT64_MAX;
+    start_service();
+
+    op_create(&box, mount.session, ++mount.sequence, "c", mount.next_ino);
+    ck_assert_int_eq(submit_op(&box, NULL), -ENOSPC);
+    op_commit(&box, mount.session, ++mount.sequence, ino,
+              &(struct object_id){ mount.session, 1 });
+    ck_assert_int_eq(submit_op(&box, NULL), -ENOSPC);
+    ck_assert_int_eq(get_attr(ino), 0);
+    unlink_file(&mount, "b");
+    (void)open_mount();
+
+    stop_service();
+    reserve = 0;
+    start_service();
+    (void)create(&mount, "c");
+}
+END_TEST
+
 /* An object of the mount with or without the node in its list. */
 static struct object_id find_object(const struct mount *mount,
                                     uint32_t node,
@@ -969,6 +1099,33 @@ START_TEST(garbage_is_deleted_once_from_every_node_of_its_list)
 }
 END_TEST
 
+/* A loss of power would bring the name back, and with it the need for the
+ * object. */
+START_TEST(garbage_is_kept_until_what_made_it_garbage_is_durable)
+{
+    int64_t deadline_ms = clock_mono_ms() + 20000;
+    struct mount mount = open_mount();
+    struct object_id dead = find_object(&mount, 1, true);
+
+    write_object(&mount, create(&mount, "dead"), &dead);
+    free_reply(submit(NULL, 0, true));
+    __atomic_store_n(&holds_syncs, true, __ATOMIC_SEQ_CST);
+    unlink_file(&mount, "dead");
+    while (stats().n_garbage == 0) {
+        ck_assert_int_eq(beat(&mount, UINT32_MAX, NULL, 0), 0);
+        ck_assert(look_again(deadline_ms));
+    }
+    (void)usleep(1500 * 1000); /* longer than between two passes */
+    for (unsigned i = 0; i < NODES; i++) {
+        ck_assert_uint_eq(times_deleted(&fakes[i], &dead), 0);
+    }
+    __atomic_store_n(&holds_syncs, false, __ATOMIC_SEQ_CST);
+    while (!is_told(&dead, 0)) {
+        ck_assert(look_again(deadline_ms));
+    }
+}
+END_TEST
+
 START_TEST(a_node_that_is_down_holds_up_only_its_own_garbage)
 {
     int64_t deadline_ms = clock_mono_ms() + 40000;
@@ -1013,6 +1170,8 @@ int main(void)
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_set_timeout(tcase, 60);
+    /* First, as without forks the others use up its message. */
+    tcase_add_test(tcase, refused_requests_are_logged_once);
     tcase_add_test(tcase, names_and_attributes_can_be_written_and_read);
     tcase_add_test(tcase, symlinks_and_xattrs_can_be_written_and_read);
     tcase_add_test(tcase, committed_extents_are_in_the_layout);
@@ -1023,13 +1182,18 @@ int main(void)
     tcase_add_test(tcase, reads_out_of_range_are_refused);
     tcase_add_test(tcase, ops_that_a_mount_may_not_send_are_refused);
     tcase_add_test(tcase, a_submit_without_ops_waits_for_durability);
+    tcase_add_test(tcase, numbers_are_given_out_durably);
     tcase_add_test(tcase, a_silent_session_expires_and_others_live);
+    tcase_add_test(tcase, sessions_outlive_a_time_when_nobody_could_hear_them);
     tcase_add_test(tcase, a_closed_session_is_gone);
     tcase_add_test(tcase, sessions_live_on_over_a_restart_and_then_expire);
     tcase_add_test(
         tcase, an_orphan_lives_until_both_sessions_have_seen_and_none_holds_it);
     tcase_add_test(tcase, orphans_of_an_expired_session_are_reaped);
+    tcase_add_test(tcase, a_full_node_takes_only_what_takes_away);
     tcase_add_test(tcase, garbage_is_deleted_once_from_every_node_of_its_list);
+    tcase_add_test(tcase,
+                   garbage_is_kept_until_what_made_it_garbage_is_durable);
     tcase_add_test(tcase, a_node_that_is_down_holds_up_only_its_own_garbage);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_ENV);

@@ -46,6 +46,22 @@ START_TEST(only_known_sessions_live)
 }
 END_TEST
 
+START_TEST(a_pardon_gives_a_full_period_again)
+{
+    uint64_t ids[4];
+
+    ck_assert_int_eq(sessions_add(sessions, 1), 0);
+    now_ms += EXPIRY_MS;
+    sessions_pardon(sessions);
+    ck_assert_uint_eq(sessions_expired(sessions, ids, 4), 0);
+    ck_assert_int_eq(sessions_next_expiry_ms(sessions), EXPIRY_MS);
+    now_ms += EXPIRY_MS;
+    ck_assert_uint_eq(sessions_expired(sessions, ids, 4), 1);
+    sessions_pardon(sessions);
+    ck_assert_int_eq(sessions_touch(sessions, 1), -ESTALE);
+}
+END_TEST
+
 START_TEST(a_silent_session_expires_and_stays_refused)
 {
     uint64_t ids[4];
@@ -130,6 +146,7 @@ int main(void)
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, only_known_sessions_live);
+    tcase_add_test(tcase, a_pardon_gives_a_full_period_again);
     tcase_add_test(tcase, a_silent_session_expires_and_stays_refused);
     tcase_add_test(tcase,
                    an_orphan_is_free_when_all_have_seen_and_none_holds_it);
