@@ -202,6 +202,7 @@ static void put_done(struct block_op *op)
     put->running &= ~bit;
     if (op->rc == 0) {
         put->stored |= bit;
+        put->full &= ~bit;
         put->instances[op->key.index] = op->result_instance;
         OBJIO_COUNT(put->writer->objio, blocks_put);
         return;

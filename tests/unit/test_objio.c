@@ -564,6 +564,25 @@ START_TEST(full_nodes_end_in_enospc_at_once)
 }
 END_TEST
 
+START_TEST(full_homes_whose_blocks_found_spares_are_no_reason_to_give_up)
+{
+    struct cluster *c = new_cluster(8, &ec42);
+
+    begin_object(c, STRIPE);
+    for (uint32_t i = 0; i < 2; i++) {
+        block_fake_set_mode(c->fake, c->nodes[i], FAKE_FULL);
+        block_fake_set_mode(c->fake, c->nodes[2 + i], FAKE_UNSEEN);
+        /* They fail when the blocks of the full ones have the spares. */
+        block_fake_set_delay(c->fake, c->nodes[2 + i], 20);
+        block_fake_schedule(c->fake, clock_mono_ms() + 200, c->nodes[2 + i],
+                            FAKE_UP);
+    }
+    ck_assert_int_eq(put_stripe(c, 0), 0);
+    expect_readable(c);
+    free_cluster(c);
+}
+END_TEST
+
 START_TEST(a_hung_node_does_not_hold_a_put_for_its_whole_timeout)
 {
     struct cluster *c = new_cluster(_i ? 7 : 6, &ec42);
@@ -826,6 +845,8 @@ static Suite *objio_suite(void)
     tcase_add_test(writes, two_of_six_down_fail_in_time_and_recover_after);
     tcase_add_test(writes, a_put_waits_for_nodes_that_come_back);
     tcase_add_test(writes, full_nodes_end_in_enospc_at_once);
+    tcase_add_test(
+        writes, full_homes_whose_blocks_found_spares_are_no_reason_to_give_up);
     tcase_add_loop_test(
         writes, a_hung_node_does_not_hold_a_put_for_its_whole_timeout, 0, 2);
     tcase_add_test(writes, sync_counts_a_node_that_lost_its_blocks_as_missing);
