@@ -1,5 +1,6 @@
 #include "common/err.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,9 @@ void errmsg_set(struct errmsg *msg, const char *format, ...)
 
 const char *err_text(int error)
 {
-    const char *text = strerrordesc_np(error < 0 ? -error : error);
+    /* Peers send any number, even the one that has no positive. */
+    int number = error >= 0 ? error : error == INT_MIN ? INT_MAX : -error;
+    const char *text = strerrordesc_np(number);
 
     return text != NULL ? text : "unknown error";
 }

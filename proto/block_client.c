@@ -80,8 +80,7 @@ static int reply_error(const struct block_op *op,
         return 0;
     }
     log_debug("block refused node=%u stripe=%u index=%u error=%s detail=%.200s",
-              op->node, op->key.stripe, op->key.index,
-              err_text(error == INT32_MIN ? EPROTO : error), detail);
+              op->node, op->key.stripe, op->key.index, err_text(error), detail);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (error == known[i]) {
             return -error;

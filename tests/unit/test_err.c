@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ START_TEST(errors_have_a_text_in_either_sign)
     ck_assert_str_eq(err_text(-ENOENT), err_text(ENOENT));
     ck_assert_str_eq(err_text(-ENOENT), "No such file or directory");
     ck_assert_str_eq(err_text(-99999), "unknown error");
+    ck_assert_str_eq(err_text(INT_MIN), "unknown error");
 }
 END_TEST
 
