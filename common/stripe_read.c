@@ -10,9 +10,10 @@
 #define NEVER_MS     INT64_MAX
 #define EC_MEM_ALIGN 16u /* what ec.h asks of block pointers */
 #define SLOT_ALIGN   64u
-#define SMALL_READ_MAX                                            \
-    (16u << 10)        /* reads up to this have their own average \
-                        */
+
+/* Reads up to this size have their own average. */
+#define SMALL_READ_MAX (16u << 10)
+
 #define HEDGE_FACTOR 4 /* slow: this many times the average */
 
 static uint32_t n_blocks(const struct stripe_read *read)
