@@ -4,6 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 
+void err_make_plain(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < ' ' || *text == 0x7f) {
+            *text = '?';
+        }
+    }
+}
+
 void errmsg_set(struct errmsg *msg, const char *format, ...)
 {
     va_list args;
@@ -14,6 +23,7 @@ void errmsg_set(struct errmsg *msg, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(msg->text, sizeof msg->text, format, args);
     va_end(args);
+    err_make_plain(msg->text);
 }
 
 const char *err_text(int error)
