@@ -269,7 +269,8 @@ static void fetch_for_rebuild(struct stripe_read *read, int64_t now_ms)
     }
 }
 
-/* Nothing runs and nothing could be started: hopeless, or wait for nodes. */
+/* Nothing runs as it should and nothing could be started: hopeless, or wait for
+ * nodes. */
 static void pause_or_fail(struct stripe_read *read, int64_t now_ms)
 {
     if (n_blocks(read) - count_bits(read->lost) < read->context->object->k) {
@@ -327,7 +328,8 @@ static void advance(struct stripe_read *read, int64_t now_ms)
     if (missing & (~read->running | read->slow)) {
         fetch_for_rebuild(read, now_ms);
     }
-    if (read->running == 0 && read->phase == STRIPE_READ_FETCHING) {
+    if ((read->running & ~read->slow) == 0 &&
+        read->phase == STRIPE_READ_FETCHING) {
         pause_or_fail(read, now_ms);
     }
 }
