@@ -375,7 +375,7 @@ int config_parse_duration(const char *text, int64_t *ret_ms)
     uint64_t ms;
     int rc = parse_with_unit(text, units, sizeof units / sizeof *units, &ms);
 
-    if (rc == 0 && ms > INT64_MAX) {
+    if (rc == 0 && ms > CONFIG_DURATION_MS_MAX) {
         rc = -ERANGE;
     }
     if (rc == 0) {

@@ -37,8 +37,13 @@ MUST_CHECK int config_read(const char *path,
  * optionally followed by "iB" or "B"). Errors: -EINVAL, -ERANGE. */
 MUST_CHECK int config_parse_size(const char *text, uint64_t *ret_bytes);
 
+/* Longest time that is parsed, some 146 years: added to a clock, in nanoseconds
+ * too, it does not overflow. */
+#define CONFIG_DURATION_MS_MAX (INT64_MAX / 2000000)
+
 /* Parse a time such as "500ms", "30s", "30", "10min" (bare numbers are
- * seconds) to milliseconds. Errors: -EINVAL, -ERANGE. */
+ * seconds) to milliseconds, 0..CONFIG_DURATION_MS_MAX. Errors: -EINVAL,
+ * -ERANGE. */
 MUST_CHECK int config_parse_duration(const char *text, int64_t *ret_ms);
 
 /* Parse a decimal number in min..max. Errors: -EINVAL, -ERANGE. */

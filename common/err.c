@@ -1,7 +1,17 @@
 #include "common/err.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+
+void err_make_plain(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < ' ' || *text == 0x7f) {
+            *text = '?';
+        }
+    }
+}
 
 void errmsg_set(struct errmsg *msg, const char *format, ...)
 {
@@ -13,11 +23,14 @@ void errmsg_set(struct errmsg *msg, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(msg->text, sizeof msg->text, format, args);
     va_end(args);
+    err_make_plain(msg->text);
 }
 
 const char *err_text(int error)
 {
-    const char *text = strerrordesc_np(error < 0 ? -error : error);
+    /* Peers send any number, even the one that has no positive. */
+    int number = error >= 0 ? error : error == INT_MIN ? INT_MAX : -error;
+    const char *text = strerrordesc_np(number);
 
     return text != NULL ? text : "unknown error";
 }

@@ -31,8 +31,13 @@ struct errmsg {
     char text[512]; /* NUL-terminated; "" when nothing has been said */
 };
 
-/* Format the message, cutting it when it does not fit. `msg` may be NULL. */
+/* Format the message, cutting it when it does not fit, and make it plain.
+ * `msg` may be NULL. */
 void errmsg_set(struct errmsg *msg, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Replace control characters: what a peer says must not begin a line of its own
+ * in a log, or move the cursor of a terminal. */
+void err_make_plain(char *text);
 
 /* Text of a negative or positive errno. Thread-safe; never NULL; static. */
 const char *err_text(int error);

@@ -47,6 +47,7 @@ static void write_line(enum log_level level, const char *format, va_list args)
     n += (size_t)length;
     length = vsnprintf(line + n, sizeof line - n - 1, format, args);
     if (length > 0) {
+        err_make_plain(line + n);
         n += (size_t)length;
     }
     if (n > sizeof line - 2) {

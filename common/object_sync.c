@@ -22,9 +22,9 @@ struct sync {
     int64_t deadline_ms;
     int64_t straggler_ms; /* when nodes still busy are given up */
     uint32_t running;     /* nodes, while they sync */
+    uint32_t failed;      /* nodes that did not, in this round */
     uint32_t restarted;   /* have another instance than when they took blocks */
     int rc;               /* the last failure */
-    uint64_t instances[PLACEMENT_WIDTH_MAX]; /* as answered */
     struct block_op ops[PLACEMENT_WIDTH_MAX];
 };
 
@@ -104,7 +104,6 @@ static void note_synced(struct sync *sync, uint32_t node, uint64_t instance)
 {
     struct object_writer *writer = sync->writer;
 
-    sync->instances[node] = instance;
     for (size_t i = 0; i < n_placed(writer); i++) {
         struct placed *placed = &writer->placed[i];
 
@@ -129,6 +128,7 @@ static void sync_done(struct block_op *op)
     if (op->rc == 0) {
         note_synced(sync, node, op->result_instance);
     } else {
+        sync->failed |= 1u << node;
         sync->rc = op->rc;
     }
 }
@@ -172,28 +172,49 @@ static void cancel_syncs(struct sync *sync)
     }
 }
 
-/* SYNC to every node with blocks that are not durable; wait for all, but for
- * stragglers only so long when the object can do without them. */
-static void sync_nodes(struct sync *sync)
+/* SYNC to every node with blocks that are not durable. Wait for all, but for
+ * stragglers only so long when the object can do without them. When it cannot,
+ * and others failed or have started anew, leave those that still run after
+ * `pause_ms`, so that something is done about the others. */
+static void sync_nodes(struct sync *sync, int64_t pause_ms)
 {
     struct block_io *io = sync->writer->objio->config.io;
     int64_t now_ms = clock_mono_ms();
+    int64_t leave_ms = now_ms + pause_ms;
 
-    sync->straggler_ms = INT64_MAX;
-    sync->restarted = 0;
+    sync->failed = 0;
     start_syncs(sync);
     while (sync->running != 0) {
-        int64_t until_ms = earlier(sync->straggler_ms, sync->deadline_ms);
+        int64_t until_ms;
+        bool may_leave;
 
-        if (now_ms >= until_ms) {
-            cancel_syncs(sync);
-            until_ms = now_ms + RETRY_MS_MAX;
-        }
-        (void)io->wait(io, sync->queue, until_ms);
-        now_ms = clock_mono_ms();
         if (sync->straggler_ms == INT64_MAX && is_enough(sync->writer)) {
             sync->straggler_ms = now_ms + SYNC_GRACE_MS;
         }
+        until_ms = earlier(sync->straggler_ms, sync->deadline_ms);
+        may_leave = sync->straggler_ms == INT64_MAX &&
+                    (sync->failed | sync->restarted) != 0;
+        if (now_ms >= until_ms) {
+            cancel_syncs(sync);
+            until_ms = now_ms + RETRY_MS_MAX;
+        } else if (may_leave && now_ms >= leave_ms) {
+            break;
+        } else if (may_leave) {
+            until_ms = earlier(until_ms, leave_ms);
+        }
+        (void)io->wait(io, sync->queue, until_ms);
+        now_ms = clock_mono_ms();
+    }
+}
+
+/* Give up the nodes that still sync. */
+static void end_syncs(struct sync *sync)
+{
+    struct block_io *io = sync->writer->objio->config.io;
+
+    cancel_syncs(sync);
+    while (sync->running != 0) {
+        (void)io->wait(io, sync->queue, clock_mono_ms() + RETRY_MS_MAX);
     }
 }
 
@@ -266,18 +287,20 @@ static void wait_for_checks(struct sync *sync, const struct check *checks)
 static int check_restarted(struct sync *sync)
 {
     struct object_writer *writer = sync->writer;
+    uint32_t restarted = sync->restarted;
     struct check *checks;
 
-    if (sync->restarted == 0) {
+    if (restarted == 0) {
         return 0;
     }
+    sync->restarted = 0;
     checks = calloc(CHECKS_IN_FLIGHT, sizeof *checks);
     if (checks == NULL) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < n_placed(writer); i++) {
         if (is_waiting(writer, i) &&
-            (sync->restarted & 1u << writer->placed[i].node)) {
+            (restarted & 1u << writer->placed[i].node)) {
             start_check(sync, idle_check(sync, checks), i);
         }
     }
@@ -293,21 +316,24 @@ static int run(struct sync *sync)
     int64_t pause_ms = RETRY_MS_MIN;
 
     for (;;) {
-        sync_nodes(sync);
+        sync_nodes(sync, pause_ms);
         if (check_restarted(sync) != 0) {
             return -ENOMEM;
-        }
-        if (is_enough(writer)) {
-            return 0;
         }
         if (is_hopeless(writer)) {
             return -EIO;
         }
-        (void)io->wait(io, sync->queue,
-                       earlier(clock_mono_ms() + pause_ms, sync->deadline_ms));
+        if (sync->running == 0) {
+            if (is_enough(writer)) {
+                return 0;
+            }
+            (void)io->wait(
+                io, sync->queue,
+                earlier(clock_mono_ms() + pause_ms, sync->deadline_ms));
+        }
         pause_ms = objio_longer_pause(pause_ms);
         if (clock_mono_ms() >= sync->deadline_ms) {
-            return object_writer_error(sync->rc);
+            return is_enough(writer) ? 0 : object_writer_error(sync->rc);
         }
     }
 }
@@ -322,7 +348,9 @@ int object_writer_sync(struct object_writer *writer)
     sync.writer = writer;
     sync.queue = config->io->queue(config->io);
     sync.deadline_ms = clock_mono_ms() + config->timeout_ms;
+    sync.straggler_ms = INT64_MAX;
     sync.running = 0;
+    sync.restarted = 0;
     sync.rc = -ETIMEDOUT;
     if (sync.queue == NULL) {
         return -ENOMEM;
@@ -330,6 +358,7 @@ int object_writer_sync(struct object_writer *writer)
     (void)pthread_mutex_lock(&writer->lock); /* no put runs; for visibility */
     (void)pthread_mutex_unlock(&writer->lock);
     rc = run(&sync);
+    end_syncs(&sync);
     if (rc == 0) {
         states |= 1u << PLACED_STORED;
     }

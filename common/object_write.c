@@ -2,8 +2,10 @@
  *
  * A block goes to its home; when the home is down or fails, to the first spare
  * that is up. When no node is left for it in this round it stays out: the
- * stripe is complete with min_write blocks. With fewer, nodes that seem down
- * are tried too, and after a pause a new round begins, until the deadline. */
+ * stripe is complete with min_write blocks. With fewer, nodes that failed are
+ * tried again after a pause, though others may still be busy; when none is,
+ * those that seem down are tried too, and a new round begins, until the
+ * deadline. */
 #include <assert.h>
 #include <errno.h>
 #include <stddef.h>
@@ -27,7 +29,8 @@ struct put {
     uint32_t stripe;
     uint32_t block_size;
     int64_t deadline_ms;
-    int64_t pause_ms;     /* before the next round */
+    int64_t pause_ms;     /* before nodes that failed are tried again */
+    int64_t retry_ms;     /* when they are while others run; INT64_MAX: never */
     int64_t straggler_ms; /* when transfers still running are given up */
     uint32_t stored;      /* blocks */
     uint32_t running;     /* blocks */
@@ -202,6 +205,7 @@ static void put_done(struct block_op *op)
     put->running &= ~bit;
     if (op->rc == 0) {
         put->stored |= bit;
+        put->full &= ~bit;
         put->instances[op->key.index] = op->result_instance;
         OBJIO_COUNT(put->writer->objio, blocks_put);
         return;
@@ -329,12 +333,29 @@ static void cancel_running(struct put *put)
     }
 }
 
+/* Plan to try again those that failed if the stripe needs them. */
+static void plan_retry(struct put *put, int64_t now_ms)
+{
+    if (put->failed != 0 && put->retry_ms == INT64_MAX && !is_enough(put)) {
+        put->retry_ms = now_ms + put->pause_ms;
+        put->pause_ms = objio_longer_pause(put->pause_ms);
+    }
+}
+
+static void allow_all(struct put *put)
+{
+    put->failed = 0;
+    put->retry_ms = INT64_MAX;
+}
+
 /* Returns the time afterwards. */
 static int64_t wait_for_puts(struct put *put, int64_t now_ms)
 {
     struct block_io *io = put->writer->objio->config.io;
     int64_t until_ms = earlier(put->straggler_ms, put->deadline_ms);
 
+    plan_retry(put, now_ms);
+    until_ms = earlier(until_ms, put->retry_ms);
     if (until_ms <= now_ms) {
         until_ms = now_ms + RETRY_MS_MAX; /* for cancelled ones to come back */
     }
@@ -342,6 +363,9 @@ static int64_t wait_for_puts(struct put *put, int64_t now_ms)
     now_ms = clock_mono_ms();
     if (put->running != 0 && is_held_up(put, now_ms)) {
         cancel_running(put);
+    }
+    if (now_ms >= put->retry_ms) {
+        allow_all(put);
     }
     return now_ms;
 }
@@ -368,8 +392,8 @@ static int64_t next_round(struct put *put, int64_t now_ms)
     (void)io->wait(io, put->queue,
                    earlier(now_ms + put->pause_ms, put->deadline_ms));
     put->pause_ms = objio_longer_pause(put->pause_ms);
-    put->failed = 0;
     put->full = 0;
+    allow_all(put);
     return clock_mono_ms();
 }
 
@@ -421,6 +445,7 @@ int object_writer_put(struct object_writer *writer,
     put.deadline_ms = clock_mono_ms() + config->timeout_ms;
     put.pause_ms = RETRY_MS_MIN;
     put.straggler_ms = INT64_MAX;
+    put.retry_ms = INT64_MAX;
     put.rc = -EHOSTUNREACH;
     put.checksums =
         malloc((size_t)put.n_units * writer->n_blocks * sizeof *put.checksums);

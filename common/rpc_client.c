@@ -346,8 +346,7 @@ struct rpc_queue *rpc_client_thread_queue(struct rpc_client *client)
     return queue;
 }
 
-/* ----------------------------------------------------------- starting a call
- */
+/* --------------------------------------------------------- starting a call */
 
 static void start_batch(struct rpc_call_impl *impl)
 {
@@ -454,8 +453,7 @@ void rpc_call_cancel(struct rpc_call *call)
     }
 }
 
-/* ---------------------------------------------------------- finishing a call
- */
+/* -------------------------------------------------------- finishing a call */
 
 /* What gRPC's own layers and rpc_server.c mean by a status. */
 static int status_error(const struct rpc_call_impl *impl)
@@ -592,8 +590,7 @@ int rpc_call_sync(struct rpc_client *client,
     return call->rc;
 }
 
-/* ------------------------------------------------------------------- results
- */
+/* ----------------------------------------------------------------- results */
 
 size_t rpc_call_payload_size(const struct rpc_call *call)
 {

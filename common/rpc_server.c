@@ -1,14 +1,14 @@
 /* A request's life; all steps but the handler's run on the poller that owns the
  * completion queue, so that the pollers share nothing:
  *
- *     arm ──▶ ARMED ──call arrives──▶ SERVING ──rpc_reply, rpc_refuse──▶
- * ANSWERED ▲                     (decoded, with its handler)           │
- *              └────────── recycle ◀──── batch completed ◀─────────────────┘
+ *   arm ──▶ ARMED ──call arrives──▶ SERVING ──rpc_reply, rpc_refuse──▶ ANSWERED
+ *              ▲              (decoded, with its handler)                 │
+ *              └───────── recycle ◀──── batch completed ◀─────────────────┘
  *
  * Each poller keeps ARMED_PER_METHOD requests armed for each method, until
  * SERVING_MAX of the method are in service: further calls then wait inside
- * gRPC, where their messages have not been read yet. One more, of no method, is
- * armed for calls that name none of ours. */
+ * gRPC with their messages, of each connection as many as it may have streams.
+ * One more, of no method, is armed for calls that name none of ours. */
 #include "common/rpc_server.h"
 
 #include <assert.h>
@@ -127,8 +127,7 @@ static bool enter_service(struct rpc_server *server)
     return true;
 }
 
-/* ------------------------------------------------------------------- requests
- */
+/* ---------------------------------------------------------------- requests */
 
 static struct rpc_request *take_request(struct lane *lane)
 {
@@ -197,8 +196,7 @@ static int arm(struct lane *lane)
     return rc;
 }
 
-/* -------------------------------------------------------------------- answers
- */
+/* ----------------------------------------------------------------- answers */
 
 /* The last touch of the request by whoever answers: the poller may recycle it
  * before this returns. */
@@ -291,8 +289,7 @@ size_t rpc_request_payload_iov(const struct rpc_request *request,
     return request->message.n_iov;
 }
 
-/* -------------------------------------------------------------------- pollers
- */
+/* ----------------------------------------------------------------- pollers */
 
 static void log_garbage(const struct rpc_request *request)
 {
@@ -427,8 +424,7 @@ static void *poll_queue(void *context)
     return NULL;
 }
 
-/* ---------------------------------------------------------------- life cycle
- */
+/* -------------------------------------------------------------- life cycle */
 
 static int bind_port(struct rpc_server *server,
                      const char *listen,

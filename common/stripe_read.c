@@ -10,9 +10,10 @@
 #define NEVER_MS     INT64_MAX
 #define EC_MEM_ALIGN 16u /* what ec.h asks of block pointers */
 #define SLOT_ALIGN   64u
-#define SMALL_READ_MAX                                            \
-    (16u << 10)        /* reads up to this have their own average \
-                        */
+
+/* Reads up to this size have their own average. */
+#define SMALL_READ_MAX (16u << 10)
+
 #define HEDGE_FACTOR 4 /* slow: this many times the average */
 
 static uint32_t n_blocks(const struct stripe_read *read)
@@ -268,7 +269,8 @@ static void fetch_for_rebuild(struct stripe_read *read, int64_t now_ms)
     }
 }
 
-/* Nothing runs and nothing could be started: hopeless, or wait for nodes. */
+/* Nothing runs as it should and nothing could be started: hopeless, or wait for
+ * nodes. */
 static void pause_or_fail(struct stripe_read *read, int64_t now_ms)
 {
     if (n_blocks(read) - count_bits(read->lost) < read->context->object->k) {
@@ -326,7 +328,8 @@ static void advance(struct stripe_read *read, int64_t now_ms)
     if (missing & (~read->running | read->slow)) {
         fetch_for_rebuild(read, now_ms);
     }
-    if (read->running == 0 && read->phase == STRIPE_READ_FETCHING) {
+    if ((read->running & ~read->slow) == 0 &&
+        read->phase == STRIPE_READ_FETCHING) {
         pause_or_fail(read, now_ms);
     }
 }

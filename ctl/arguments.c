@@ -1,38 +1,57 @@
 #include "ctl/arguments.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/rpc_address.h"
 
-/* Add "HOST:PORT[,HOST:PORT...]" to the seeds. */
+#define DEFAULT_PORT "7700"
+
+/* Add the address that the first `length` bytes of `text` are; without a port
+ * it is that of nodes by default. */
+static int add_seed(struct arguments *arguments,
+                    const char *text,
+                    size_t length,
+                    struct errmsg *msg)
+{
+    static const char *const ports[] = { "", ":" DEFAULT_PORT };
+    char **seeds =
+        reallocarray(arguments->seeds, arguments->n_seeds + 1, sizeof *seeds);
+    char target[RPC_TARGET_SIZE_MAX];
+    char *seed;
+
+    if (seeds == NULL) {
+        return -ENOMEM;
+    }
+    arguments->seeds = seeds;
+    for (size_t i = 0; i < sizeof ports / sizeof *ports; i++) {
+        if (asprintf(&seed, "%.*s%s", (int)length, text, ports[i]) < 0) {
+            return -ENOMEM;
+        }
+        if (rpc_address_target(seed, target) == 0) {
+            seeds[arguments->n_seeds++] = seed;
+            return 0;
+        }
+        free(seed);
+    }
+    errmsg_set(msg, "--cluster: '%.*s' is not an address like host:port",
+               (int)length, text);
+    return -EINVAL;
+}
+
+/* Add "HOST[:PORT][,HOST[:PORT]...]" to the seeds. */
 static int add_seeds(struct arguments *arguments,
                      const char *list,
                      struct errmsg *msg)
 {
-    char target[RPC_TARGET_SIZE_MAX];
-
     while (true) {
         size_t length = strcspn(list, ",");
-        char **seeds = reallocarray(arguments->seeds, arguments->n_seeds + 1,
-                                    sizeof *seeds);
+        int rc = add_seed(arguments, list, length, msg);
 
-        if (seeds == NULL) {
-            return -ENOMEM;
-        }
-        arguments->seeds = seeds;
-        seeds[arguments->n_seeds] = strndup(list, length);
-        if (seeds[arguments->n_seeds] == NULL) {
-            return -ENOMEM;
-        }
-        if (rpc_address_target(seeds[arguments->n_seeds++], target) != 0) {
-            errmsg_set(msg, "--cluster: '%s' is not an address like host:port",
-                       seeds[arguments->n_seeds - 1]);
-            return -EINVAL;
-        }
-        if (list[length] == '\0') {
-            return 0;
+        if (rc != 0 || list[length] == '\0') {
+            return rc;
         }
         list += length + 1;
     }
@@ -137,9 +156,10 @@ const char *arguments_usage(void)
            "  version  the version\n"
            "\n"
            "Options of status:\n"
-           "  --cluster HOST:PORT[,HOST:PORT...]  nodes to ask for the cluster "
-           "map\n"
-           "  --json                              answer in JSON\n"
+           "  --cluster HOST[:PORT][,HOST[:PORT]...]\n"
+           "              nodes to ask for the cluster map; port " DEFAULT_PORT
+           " by default\n"
+           "  --json      answer in JSON\n"
            "\n"
            "Exit status: 0 everything is up, 1 something is not, 2 no answer,\n"
            "3 wrong usage.\n";

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/checksum.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "proto/block.pb-c.h"
 #include "proto/validate.h"
@@ -14,11 +15,26 @@
 /* Reads up to this size travel with the small calls. */
 #define CONTROL_GET_MAX (16u << 10)
 
+/* A put or get given up after this time says that the node hangs, though its
+ * connection may be fine; a sync may take its time. It then counts as down for
+ * as long as it has been silent, but not for longer than SILENT_DOWN_MS_MAX. */
+#define SILENCE_MS         1500
+#define SILENT_DOWN_MS_MAX 15000
+
+/* A node of the map. */
+struct block_node {
+    struct rpc_peer *peer; /* borrowed */
+    /* Atomic, clock_mono_ms(): since when it has not answered, 0 if it has;
+     * until when it counts as down. */
+    int64_t silent_since_ms;
+    int64_t down_until_ms;
+};
+
 struct block_client {
     struct block_io io;         /* first: the vtable leads back here */
     struct rpc_client *rpc;     /* borrowed */
     struct cluster_map *map;    /* borrowed */
-    struct rpc_peer **peers;    /* owned array: a peer per node of the map */
+    struct block_node *nodes;   /* owned: as map->nodes */
     pthread_key_t key;          /* the thread's block_queue */
     pthread_mutex_t lock;       /* guards queues and their links */
     struct block_queue *queues; /* owned: of all threads */
@@ -36,7 +52,9 @@ struct block_queue {
 /* A call under way. */
 struct transfer {
     struct rpc_call call;
-    struct block_op *op; /* borrowed */
+    struct block_op *op;     /* borrowed */
+    struct block_node *node; /* borrowed */
+    int64_t begin_ms;
 };
 
 static struct block_client *client_of(struct block_io *io)
@@ -44,12 +62,56 @@ static struct block_client *client_of(struct block_io *io)
     return (struct block_client *)(void *)io;
 }
 
-static struct rpc_peer *find_peer(const struct block_client *client,
-                                  uint32_t id)
+static struct block_node *find_node(const struct block_client *client,
+                                    uint32_t id)
 {
     const struct cluster_node *node = cluster_map_node(client->map, id);
 
-    return node != NULL ? client->peers[node - client->map->nodes] : NULL;
+    return node != NULL ? &client->nodes[node - client->map->nodes] : NULL;
+}
+
+static bool is_silent(const struct block_node *node)
+{
+    return __atomic_load_n(&node->silent_since_ms, __ATOMIC_RELAXED) != 0 &&
+           clock_mono_ms() <
+               __atomic_load_n(&node->down_until_ms, __ATOMIC_RELAXED);
+}
+
+/* A put or get that began at `begin_ms` has been given up. */
+static void note_silence(struct block_node *node, int64_t begin_ms)
+{
+    int64_t now_ms = clock_mono_ms();
+    int64_t since_ms =
+        __atomic_load_n(&node->silent_since_ms, __ATOMIC_RELAXED);
+    int64_t down_ms;
+
+    if (now_ms - begin_ms < SILENCE_MS) {
+        return;
+    }
+    if (since_ms == 0) {
+        since_ms = begin_ms;
+    }
+    down_ms = now_ms - since_ms;
+    if (down_ms > SILENT_DOWN_MS_MAX) {
+        down_ms = SILENT_DOWN_MS_MAX;
+    }
+    __atomic_store_n(&node->down_until_ms, now_ms + down_ms, __ATOMIC_RELAXED);
+    __atomic_store_n(&node->silent_since_ms, since_ms, __ATOMIC_RELAXED);
+}
+
+/* Learn from how a transfer's call ended. */
+static void note_call(const struct transfer *transfer, int rc)
+{
+    struct block_node *node = transfer->node;
+
+    if (rc == -ETIMEDOUT || rc == -ECANCELED) {
+        if (transfer->op->type != BLOCK_SYNC) {
+            note_silence(node, transfer->begin_ms);
+        }
+    } else if (rc == 0 &&
+               __atomic_load_n(&node->silent_since_ms, __ATOMIC_RELAXED) != 0) {
+        __atomic_store_n(&node->silent_since_ms, 0, __ATOMIC_RELAXED);
+    }
 }
 
 /* The result of an op whose call failed with `rc`. */
@@ -80,8 +142,7 @@ static int reply_error(const struct block_op *op,
         return 0;
     }
     log_debug("block refused node=%u stripe=%u index=%u error=%s detail=%.200s",
-              op->node, op->key.stripe, op->key.index,
-              err_text(error == INT32_MIN ? EPROTO : error), detail);
+              op->node, op->key.stripe, op->key.index, err_text(error), detail);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (error == known[i]) {
             return -error;
@@ -170,6 +231,7 @@ static void transfer_done(struct rpc_call *call)
     struct transfer *transfer = call->context;
     struct block_op *op = transfer->op;
 
+    note_call(transfer, call->rc);
     if (call->rc != 0) {
         op->rc = call_error(call->rc);
     } else if (op->type == BLOCK_PUT) {
@@ -197,9 +259,7 @@ static void fill_key(Gabion__BlockKey *ret_key,
     ret_key->index = key->index;
 }
 
-static void start_put(struct block_queue *queue,
-                      struct rpc_peer *peer,
-                      struct transfer *transfer)
+static void start_put(struct block_queue *queue, struct transfer *transfer)
 {
     struct block_op *op = transfer->op;
     struct rpc_call *call = &transfer->call;
@@ -220,12 +280,10 @@ static void start_put(struct block_queue *queue,
     call->payload_offset = op->buf_offset;
     call->payload_size = op->length;
     call->reply_type = &gabion__put_block_reply__descriptor;
-    rpc_call_start(queue->rpc, peer, call);
+    rpc_call_start(queue->rpc, transfer->node->peer, call);
 }
 
-static void start_get(struct block_queue *queue,
-                      struct rpc_peer *peer,
-                      struct transfer *transfer)
+static void start_get(struct block_queue *queue, struct transfer *transfer)
 {
     struct block_op *op = transfer->op;
     struct rpc_call *call = &transfer->call;
@@ -243,12 +301,10 @@ static void start_get(struct block_queue *queue,
     call->lane = op->length <= CONTROL_GET_MAX ? RPC_CONTROL : RPC_DATA;
     call->request = &request.base;
     call->reply_type = &gabion__get_block_reply__descriptor;
-    rpc_call_start(queue->rpc, peer, call);
+    rpc_call_start(queue->rpc, transfer->node->peer, call);
 }
 
-static void start_sync(struct block_queue *queue,
-                       struct rpc_peer *peer,
-                       struct transfer *transfer)
+static void start_sync(struct block_queue *queue, struct transfer *transfer)
 {
     struct rpc_call *call = &transfer->call;
     Gabion__SyncBlocksRequest request = GABION__SYNC_BLOCKS_REQUEST__INIT;
@@ -258,7 +314,7 @@ static void start_sync(struct block_queue *queue,
     call->lane = RPC_CONTROL;
     call->request = &request.base;
     call->reply_type = &gabion__sync_blocks_reply__descriptor;
-    rpc_call_start(queue->rpc, peer, call);
+    rpc_call_start(queue->rpc, transfer->node->peer, call);
 }
 
 /* Have client_wait() tell that the op failed. */
@@ -273,13 +329,13 @@ static void client_start(struct block_io *io,
                          struct block_queue *queue,
                          struct block_op *op)
 {
-    struct rpc_peer *peer = find_peer(client_of(io), op->node);
+    struct block_node *node = find_node(client_of(io), op->node);
     struct transfer *transfer;
 
     op->rc = 0;
     op->result_length = 0;
     op->result_instance = 0;
-    if (peer == NULL) {
+    if (node == NULL) {
         fail_later(queue, op, -EHOSTUNREACH);
         return;
     }
@@ -289,19 +345,21 @@ static void client_start(struct block_io *io,
         return;
     }
     transfer->op = op;
+    transfer->node = node;
+    transfer->begin_ms = clock_mono_ms();
     transfer->call.deadline_ms = op->deadline_ms;
     transfer->call.done = transfer_done;
     transfer->call.context = transfer;
     op->impl = transfer;
     switch (op->type) {
     case BLOCK_PUT:
-        start_put(queue, peer, transfer);
+        start_put(queue, transfer);
         break;
     case BLOCK_GET:
-        start_get(queue, peer, transfer);
+        start_get(queue, transfer);
         break;
     case BLOCK_SYNC:
-        start_sync(queue, peer, transfer);
+        start_sync(queue, transfer);
         break;
     }
 }
@@ -334,9 +392,9 @@ static void client_cancel(struct block_io *io, struct block_op *op)
 
 static bool client_is_up(struct block_io *io, uint32_t node)
 {
-    const struct rpc_peer *peer = find_peer(client_of(io), node);
+    const struct block_node *found = find_node(client_of(io), node);
 
-    return peer != NULL && rpc_peer_is_up(peer);
+    return found != NULL && rpc_peer_is_up(found->peer) && !is_silent(found);
 }
 
 /* Destructor of the thread-specific value. */
@@ -391,13 +449,13 @@ static int find_peers(struct block_client *client)
 {
     const struct cluster_map *map = client->map;
 
-    client->peers = calloc(map->n_nodes, sizeof(struct rpc_peer *));
-    if (client->peers == NULL) {
+    client->nodes = calloc(map->n_nodes, sizeof *client->nodes);
+    if (client->nodes == NULL) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < map->n_nodes; i++) {
         int rc = rpc_client_peer(client->rpc, map->nodes[i].address,
-                                 &client->peers[i]);
+                                 &client->nodes[i].peer);
 
         if (rc != 0) {
             return rc;
@@ -428,7 +486,7 @@ int block_client_new(struct rpc_client *rpc,
         rc = -ENOMEM;
     }
     if (rc != 0) {
-        free(client->peers);
+        free(client->nodes);
         free(client);
         return rc;
     }
@@ -450,7 +508,7 @@ void block_client_free(struct block_client *client)
         free(queue);
     }
     (void)pthread_mutex_destroy(&client->lock);
-    free(client->peers);
+    free(client->nodes);
     free(client);
 }
 

@@ -409,6 +409,36 @@ START_TEST(cancel_and_deadline_end_a_transfer_that_hangs)
         ck_assert_int_eq(run(&op), -ETIMEDOUT);
     }
     ck_assert_int_lt(clock_mono_ms() - begin_ms, 2000);
+    ck_assert(f.io->is_up(f.io, 1)); /* so soon it says nothing */
+}
+END_TEST
+
+START_TEST(a_node_that_does_not_answer_is_not_up_until_it_does)
+{
+    uint8_t memory[4096];
+    struct block_op get;
+    struct block_op sync;
+
+    f.is_hung = true;
+    prepare(&get, BLOCK_GET, 1);
+    get.length = sizeof memory;
+    get.target = memory;
+    f.io->start(f.io, f.io->queue(f.io), &get);
+    ck_assert_int_eq(
+        f.io->wait(f.io, f.io->queue(f.io), clock_mono_ms() + 1600),
+        -ETIMEDOUT);
+    ck_assert(f.io->is_up(f.io, 1));
+    f.io->cancel(f.io, &get);
+    ck_assert_int_eq(finish(&get), -ECANCELED);
+    ck_assert(!f.io->is_up(f.io, 1));
+    if (_i) { /* asked in spite of that */
+        prepare(&sync, BLOCK_SYNC, 1);
+        ck_assert_int_eq(run(&sync), 0);
+    }
+    for (int i = 0; !f.io->is_up(f.io, 1); i++) {
+        ck_assert_int_lt(i, _i ? 0 : 200);
+        (void)f.io->wait(f.io, f.io->queue(f.io), clock_mono_ms() + 50);
+    }
 }
 END_TEST
 
@@ -431,6 +461,8 @@ static Suite *block_client_suite(void)
     tcase_add_test(tcase, a_node_that_refuses_connections_is_not_up);
     tcase_add_loop_test(tcase, cancel_and_deadline_end_a_transfer_that_hangs, 0,
                         2);
+    tcase_add_loop_test(
+        tcase, a_node_that_does_not_answer_is_not_up_until_it_does, 0, 2);
     suite_add_tcase(suite, tcase);
     return suite;
 }

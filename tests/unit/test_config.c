@@ -246,6 +246,8 @@ static const struct {
     { "-3", -EINVAL, 0 },
     { "3 weeks", -EINVAL, 0 },
     { "", -EINVAL, 0 },
+    { "36500d", 0, INT64_C(3153600000000) },
+    { "9223372036854775ms", -ERANGE, 0 }, /* with the clock, beyond 64 bits */
     { "99999999999999999d", -ERANGE, 0 },
     { "9999999999999999999ms", -ERANGE, 0 },
 };

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,15 @@ START_TEST(a_long_message_is_cut_and_terminated)
 }
 END_TEST
 
+START_TEST(a_message_is_one_line)
+{
+    struct errmsg msg;
+
+    errmsg_set(&msg, "%s", "a\nb\x1b[2J\xc3\xa4");
+    ck_assert_str_eq(msg.text, "a?b?[2J\xc3\xa4");
+}
+END_TEST
+
 START_TEST(a_missing_message_is_allowed)
 {
     errmsg_set(NULL, "%s", "nobody listens");
@@ -38,6 +48,7 @@ START_TEST(errors_have_a_text_in_either_sign)
     ck_assert_str_eq(err_text(-ENOENT), err_text(ENOENT));
     ck_assert_str_eq(err_text(-ENOENT), "No such file or directory");
     ck_assert_str_eq(err_text(-99999), "unknown error");
+    ck_assert_str_eq(err_text(INT_MIN), "unknown error");
 }
 END_TEST
 
@@ -50,6 +61,7 @@ int main(void)
 
     tcase_add_test(tcase, a_message_is_formatted);
     tcase_add_test(tcase, a_long_message_is_cut_and_terminated);
+    tcase_add_test(tcase, a_message_is_one_line);
     tcase_add_test(tcase, a_missing_message_is_allowed);
     tcase_add_test(tcase, errors_have_a_text_in_either_sign);
     suite_add_tcase(suite, tcase);

@@ -65,6 +65,14 @@ START_TEST(a_long_message_is_cut_to_one_line)
 }
 END_TEST
 
+START_TEST(what_a_peer_says_cannot_forge_a_line)
+{
+    log_warn("refused detail=\"%s\"", "x\n2026-01-01 error y\r\x1b[2J");
+    ck_assert_str_eq(logged() + 24,
+                     " warn refused detail=\"x?2026-01-01 error y??[2J\"\n");
+}
+END_TEST
+
 START_TEST(only_levels_asked_for_are_logged)
 {
     static void (*const log_at[])(
@@ -118,6 +126,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, catch_stderr, release_stderr);
     tcase_add_test(tcase, a_line_has_time_level_and_message);
     tcase_add_test(tcase, a_long_message_is_cut_to_one_line);
+    tcase_add_test(tcase, what_a_peer_says_cannot_forge_a_line);
     tcase_add_test(tcase, only_levels_asked_for_are_logged);
     tcase_add_test(tcase, levels_have_names);
     tcase_add_test(tcase, a_flood_passes_once_per_period);

@@ -547,6 +547,24 @@ START_TEST(a_put_waits_for_nodes_that_come_back)
 }
 END_TEST
 
+START_TEST(a_hung_node_does_not_keep_a_put_from_trying_others_again)
+{
+    struct cluster *c = new_cluster(6, &ec42);
+    int64_t begin_ms = clock_mono_ms();
+
+    begin_object(c, STRIPE);
+    block_fake_set_mode(c->fake, c->nodes[0], FAKE_HUNG);
+    for (uint32_t i = 1; i < 2 + 2 * (uint32_t)_i; i++) {
+        block_fake_set_mode(c->fake, c->nodes[i], FAKE_UNSEEN);
+        block_fake_schedule(c->fake, begin_ms + 100, c->nodes[i], FAKE_UP);
+    }
+    ck_assert_int_eq(put_stripe(c, 0), 0);
+    ck_assert_uint_eq(object_writer_missing(c->writer), 1u << 0);
+    ck_assert_int_lt(clock_mono_ms() - begin_ms, SOON_MS);
+    free_cluster(c);
+}
+END_TEST
+
 START_TEST(full_nodes_end_in_enospc_at_once)
 {
     struct cluster *c = new_cluster(6, &ec42);
@@ -560,6 +578,25 @@ START_TEST(full_nodes_end_in_enospc_at_once)
     block_fake_set_mode(c->fake, c->nodes[0], FAKE_UP);
     ck_assert_int_eq(put_stripe(c, 0), 0);
     ck_assert_uint_eq(object_writer_missing(c->writer), 1u << 1);
+    free_cluster(c);
+}
+END_TEST
+
+START_TEST(full_homes_whose_blocks_found_spares_are_no_reason_to_give_up)
+{
+    struct cluster *c = new_cluster(8, &ec42);
+
+    begin_object(c, STRIPE);
+    for (uint32_t i = 0; i < 2; i++) {
+        block_fake_set_mode(c->fake, c->nodes[i], FAKE_FULL);
+        block_fake_set_mode(c->fake, c->nodes[2 + i], FAKE_UNSEEN);
+        /* They fail when the blocks of the full ones have the spares. */
+        block_fake_set_delay(c->fake, c->nodes[2 + i], 20);
+        block_fake_schedule(c->fake, clock_mono_ms() + 200, c->nodes[2 + i],
+                            FAKE_UP);
+    }
+    ck_assert_int_eq(put_stripe(c, 0), 0);
+    expect_readable(c);
     free_cluster(c);
 }
 END_TEST
@@ -588,6 +625,24 @@ START_TEST(reads_wait_for_nodes_that_come_back)
     }
     block_fake_schedule(c->fake, clock_mono_ms() + 100, 2, FAKE_UP);
     expect_readable(c);
+    free_cluster(c);
+}
+END_TEST
+
+START_TEST(a_hung_node_does_not_keep_a_read_from_trying_others_again)
+{
+    struct cluster *c = new_cluster_with(6, &ec42, LONG_MS, 30);
+    int64_t begin_ms;
+
+    write_object(c, STRIPE);
+    begin_ms = clock_mono_ms();
+    block_fake_set_mode(c->fake, c->nodes[0], FAKE_HUNG);
+    for (uint32_t i = 1; i < 3; i++) {
+        block_fake_set_mode(c->fake, c->nodes[i], FAKE_UNSEEN);
+        block_fake_schedule(c->fake, begin_ms + 200, c->nodes[i], FAKE_UP);
+    }
+    expect_readable(c);
+    ck_assert_int_lt(clock_mono_ms() - begin_ms, SOON_MS);
     free_cluster(c);
 }
 END_TEST
@@ -725,6 +780,27 @@ START_TEST(sync_does_without_one_node_but_not_two)
 }
 END_TEST
 
+START_TEST(a_hung_node_does_not_keep_sync_from_trying_others_again)
+{
+    struct cluster *c = new_cluster(6, &ec42);
+    int64_t begin_ms;
+
+    begin_object(c, 2 * STRIPE);
+    put_all(c);
+    begin_ms = clock_mono_ms();
+    block_fake_set_mode(c->fake, c->nodes[0], FAKE_HUNG);
+    block_fake_set_mode(c->fake, c->nodes[1], FAKE_UNSEEN);
+    block_fake_schedule(c->fake, begin_ms + 100, c->nodes[1], FAKE_UP);
+    if (_i) {
+        block_fake_restart(c->fake, c->nodes[1], false);
+    }
+    ck_assert_int_eq(object_writer_sync(c->writer), 0);
+    ck_assert_uint_eq(object_writer_missing(c->writer), 1u << 0);
+    ck_assert_int_lt(clock_mono_ms() - begin_ms, SOON_MS);
+    free_cluster(c);
+}
+END_TEST
+
 START_TEST(what_sync_promised_outlives_a_power_cut)
 {
     struct cluster *c = new_cluster(7, &small42);
@@ -812,6 +888,8 @@ static Suite *objio_suite(void)
     tcase_add_test(reads, a_flipped_bit_is_read_around);
     tcase_add_test(reads, more_damage_than_parity_is_eio_not_other_bytes);
     tcase_add_test(reads, reads_wait_for_nodes_that_come_back);
+    tcase_add_test(reads,
+                   a_hung_node_does_not_keep_a_read_from_trying_others_again);
     tcase_add_loop_test(reads, reads_with_too_many_nodes_away_end_in_time, 0,
                         2);
     tcase_add_loop_test(reads, a_hung_or_slow_node_is_hedged, 0, 2);
@@ -825,13 +903,19 @@ static Suite *objio_suite(void)
     tcase_add_loop_test(writes, a_write_uses_a_spare_for_a_bad_home, 0, 4);
     tcase_add_test(writes, two_of_six_down_fail_in_time_and_recover_after);
     tcase_add_test(writes, a_put_waits_for_nodes_that_come_back);
+    tcase_add_loop_test(
+        writes, a_hung_node_does_not_keep_a_put_from_trying_others_again, 0, 2);
     tcase_add_test(writes, full_nodes_end_in_enospc_at_once);
+    tcase_add_test(
+        writes, full_homes_whose_blocks_found_spares_are_no_reason_to_give_up);
     tcase_add_loop_test(
         writes, a_hung_node_does_not_hold_a_put_for_its_whole_timeout, 0, 2);
     tcase_add_test(writes, sync_counts_a_node_that_lost_its_blocks_as_missing);
     tcase_add_test(writes, sync_finds_the_blocks_that_outlived_a_restart);
     tcase_add_test(writes, sync_refuses_when_too_many_blocks_are_lost);
     tcase_add_test(writes, sync_does_without_one_node_but_not_two);
+    tcase_add_loop_test(
+        writes, a_hung_node_does_not_keep_sync_from_trying_others_again, 0, 2);
     tcase_add_test(writes, what_sync_promised_outlives_a_power_cut);
     suite_add_tcase(suite, writes);
     return suite;

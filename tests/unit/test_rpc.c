@@ -113,8 +113,7 @@ START_TEST(peers_are_made_once)
 }
 END_TEST
 
-/* ------------------------------------------------------ deadlines and cancel
- */
+/* ---------------------------------------------------- deadlines and cancel */
 
 START_TEST(a_missed_deadline_is_ETIMEDOUT)
 {
@@ -201,8 +200,7 @@ START_TEST(waiting_for_nothing_times_out)
 }
 END_TEST
 
-/* ------------------------------------------------------------------- fan-out
- */
+/* ----------------------------------------------------------------- fan-out */
 
 START_TEST(any_4_of_6_servers_are_enough)
 {

@@ -23,8 +23,7 @@
 #include "common/rpc_server.h"
 #include "tests/unit/rpc_world.h"
 
-/* -------------------------------------------------------------- dead servers
- */
+/* ------------------------------------------------------------ dead servers */
 
 START_TEST(a_dead_server_fails_fast_and_its_return_is_noticed)
 {
@@ -123,8 +122,7 @@ START_TEST(a_stopped_server_costs_the_deadline_at_most)
 }
 END_TEST
 
-/* ------------------------------------------------------------------ stopping
- */
+/* ---------------------------------------------------------------- stopping */
 
 static void *stop(void *context)
 {
@@ -199,8 +197,7 @@ START_TEST(stop_under_load_ends_in_errors_not_in_hangs)
 }
 END_TEST
 
-/* ------------------------------------------------------------- hostile peers
- */
+/* ----------------------------------------------------------- hostile peers */
 
 /* A call with these very bytes as its message; returns the status. */
 static grpc_status_code raw_call(const uint8_t *data, size_t size)
