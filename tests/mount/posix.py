@@ -45,6 +45,32 @@ def read(path):
         return f.read()
 
 
+def as_user(uid, groups, call):
+    """The result of `call`, or its OSError, as another user."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups(groups)
+        os.setgid(uid)
+        os.setuid(uid)
+        try:
+            call()
+            os.write(write_end, b"0")
+        except OSError as e:
+            os.write(write_end, b"%d" % e.errno)
+        os._exit(0)
+    os.close(write_end)
+    error = int(os.read(read_end, 10))
+    os.close(read_end)
+    os.waitpid(pid, 0)
+    if error != 0:
+        raise OSError(error, f"as user {uid}")
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
 def create_is_exclusive(d):
     os.close(os.open(f"{d}/f", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640))
     fails(errno.EEXIST, os.open, f"{d}/f", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -214,6 +240,47 @@ def modes_and_owners(d):
     assert os.stat(f"{d}/g/f").st_gid == 500
     s = os.stat(f"{d}/g/sub")
     assert s.st_gid == 500 and s.st_mode & stat.S_ISGID
+
+
+def setuid_and_setgid_do_not_survive_others_changes(d):
+    if os.geteuid() != 0:
+        return
+    path = f"{d}/f"
+    os.chmod(d, 0o777)
+    write(f"{d}/source", b"s" * 100)
+
+    def open_and(change):
+        fd = os.open(path, os.O_RDWR)
+        change(fd)
+        os.close(fd)
+
+    def copy(fd):
+        source = os.open(f"{d}/source", os.O_RDONLY)
+        assert os.copy_file_range(source, fd, 50, 0, 0) == 50
+        os.close(source)
+
+    changes = {
+        "write": lambda: open_and(lambda fd: os.write(fd, b"y")),
+        "truncate": lambda: os.truncate(path, 10),
+        "O_TRUNC": lambda: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC)),
+        "fallocate": lambda: open_and(lambda fd: fallocate(fd, 0, 0, 2000)),
+        "punch": lambda: open_and(lambda fd: fallocate(fd, 3, 0, 50)),
+        "copy_file_range": lambda: open_and(copy),
+    }
+    #        before   by others  by a member of the group, by root
+    table = [(0o6777, 0o777, 0o777, 0o6777),
+             (0o6767, 0o767, 0o2767, 0o6767),
+             (0o2666, 0o666, 0o2666, 0o2666)]
+    for before, *after in table:
+        for name, change in changes.items():
+            users = [lambda: as_user(2000, [], change), lambda: as_user(2000, [1000], change), change]
+            for user, wanted in zip(users, after):
+                write(path, b"x" * 1000)
+                os.chown(path, 1000, 1000)
+                os.chmod(path, before)
+                user()
+                assert mode_of(path) == wanted, f"{name} of {before:o}: {mode_of(path):o}, not {wanted:o}"
+                os.unlink(path)
 
 
 def permissions_hold(d):
