@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import stat
+import struct
 import sys
 import threading
 import time
@@ -326,6 +327,38 @@ def xattrs(d):
     assert os.getxattr(f"{d}/f", "user.empty") == b""
     os.removexattr(f"{d}/f", "user.a")
     fails(errno.ENODATA, os.removexattr, f"{d}/f", "user.a")
+    for name in ("user.", "security."):
+        fails(errno.EINVAL, os.setxattr, f"{d}/f", name, b"1")
+    fails(errno.EOPNOTSUPP, os.setxattr, f"{d}/f", "odd.a", b"1")
+    fails(errno.ERANGE, os.setxattr, f"{d}/f", "user." + "n" * 251, b"1")
+
+
+# Version 2 of the kernel's form: tag, permissions, id of each entry.
+def acl(*entries):
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries)
+
+
+def acls_and_the_mode_follow_each_other(d):
+    name = "system.posix_acl_access"
+    write(f"{d}/f", b"x")
+    os.chmod(f"{d}/f", 0o640)
+    os.removexattr(f"{d}/f", name)  # none there: no error
+    os.removexattr(d, "system.posix_acl_default")
+    os.setxattr(f"{d}/f", name, acl((1, 6, 2**32 - 1), (2, 6, 1000), (4, 4, 2**32 - 1),
+                                    (16, 6, 2**32 - 1), (32, 0, 2**32 - 1)))
+    assert mode_of(f"{d}/f") == 0o660, "the mask is the group's part of the mode"
+    os.chmod(f"{d}/f", 0o600)
+    assert os.getxattr(f"{d}/f", name)[4 + 3 * 8 + 2] == 0, "chmod sets the mask"
+    os.removexattr(f"{d}/f", name)
+    assert os.listxattr(f"{d}/f") == []
+    if os.geteuid() != 0:
+        return
+    minimal = acl((1, 7, 2**32 - 1), (4, 5, 2**32 - 1), (32, 5, 2**32 - 1))
+    for groups, wanted in (([], 0o755), ([5000], 0o2755)):
+        os.chown(f"{d}/f", 1000, 5000)
+        os.chmod(f"{d}/f", 0o2755)
+        as_user(1000, groups, lambda: os.setxattr(f"{d}/f", name, minimal))
+        assert mode_of(f"{d}/f") == wanted, f"{mode_of(f'{d}/f'):o}, not {wanted:o}"
 
 
 def sparse_files(d):
