@@ -1,5 +1,6 @@
 #include "common/err.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,11 @@ void errmsg_set(struct errmsg *msg, const char *format, ...)
 
 const char *err_text(int error)
 {
-    const char *text = strerrordesc_np(error < 0 ? -error : error);
+    int positive = error < 0 ? -error : error;
+    const char *text = strerrordesc_np(positive);
 
+    if (positive == EHOSTUNREACH) {
+        return "Node cannot be reached"; /* that no route leads there is rare */
+    }
     return text != NULL ? text : "unknown error";
 }

@@ -34,5 +34,6 @@ struct errmsg {
 /* Format the message, cutting it when it does not fit. `msg` may be NULL. */
 void errmsg_set(struct errmsg *msg, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Text of a negative or positive errno. Thread-safe; never NULL; static. */
+/* Text of a negative or positive errno, as this vocabulary means it.
+ * Thread-safe; never NULL; static. */
 const char *err_text(int error);
