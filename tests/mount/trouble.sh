@@ -24,6 +24,8 @@ expect_error "127.0.0.1:1" "$fusefs" "127.0.0.1:1:/" "$other" -o timeout=1s
 expect_error "nowhere" "$fusefs" "$seed_node:/nowhere" "$other"
 expect_error "no-source" "$fusefs" no-source "$other"
 expect_error "$work/absent.conf" "$fusefs" "$seed_node:/" "$other" -o "conf=$work/absent.conf"
+expect_error "none of 2 nodes" "$fusefs" "127.0.0.1:1,127.0.0.1:2:/" "$other" -o timeout=1s,pid_file="$work/pid"
+[ ! -e "$work/pid" ] || fail "a mount that failed leaves its pid file"
 ! findmnt -n "$other" >/dev/null || fail "something was mounted"
 "$fusefs" "$seed_node:/" "$other" -o _netdev,nofail,noatime,x-systemd.automount,comment=hi,defaults,rw
 fusermount3 -u "$other"
