@@ -33,6 +33,17 @@ if [ "$(id -u)" -eq 0 ]; then
     unshare -m bash -c "mount -t tmpfs none /dev && $(printf '%q ' "$fusefs" "$seed_node:/" "$other")" 2>"$work/said" &&
         fail "mounted without /dev/fuse"
     grep -q '/dev/fuse' "$work/said" || fail "no /dev/fuse: $(cat "$work/said")"
+
+    # What fusermount3 says to those who may not mount there.
+    chmod 711 "$work"
+    nobody() {
+        setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"
+    }
+    if nobody test -x "$fusefs"; then
+        expect_error "no write access to mountpoint $other" unshare -m bash -c "
+            mount -t tmpfs none /dev && mknod -m 666 /dev/fuse c 10 229 && mknod -m 666 /dev/null c 1 3 &&
+            setpriv --reuid=65534 --regid=65534 --clear-groups -- $(printf '%q ' "$fusefs" "$seed_node:/" "$other")"
+    fi
 fi
 
 echo "storaged"
