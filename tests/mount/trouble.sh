@@ -46,6 +46,29 @@ if [ "$(id -u)" -eq 0 ]; then
     fi
 fi
 
+echo "dev-cluster"
+expect_error "nothing is mounted" cluster umount "$work/full"
+expect_error "no node 9" cluster kill 9
+expect_error "--nodes" cluster up --nodes many
+cluster mount "$mnt" >/dev/null || fail "mounting what is mounted already is no failure"
+cluster mount "$other" >/dev/null
+kill -9 "$(cat "$work"/cluster/mounts/*other)"
+wait_until 10 bash -c "! ls '$other' 2>/dev/null" || fail "a mount outlives its program"
+cluster status >"$work/said"
+grep -qF "mount $other (its program has died)" "$work/said" || fail "status does not show a dead mount"
+cluster mount "$other" >/dev/null || fail "a dead mount is in the way"
+cluster umount "$other"
+cluster mount "$other" timeout=2s >/dev/null
+exec 5>"$other/unsaved"
+head -c 100000 /dev/urandom >&5
+for id in 1 2 3 4 5 6; do
+    cluster kill $id
+done
+head -c 100000 /dev/urandom >&5
+exec 5>&-
+expect_error "could not be saved" cluster umount "$other"
+cluster up >/dev/null
+
 echo "storaged"
 conf() { # NAME LINES...
     printf '%s\n' "${@:2}" >"$work/$1.conf"
