@@ -1,5 +1,6 @@
 #include "common/err.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,5 +33,8 @@ const char *err_text(int error)
     int number = error >= 0 ? error : error == INT_MIN ? INT_MAX : -error;
     const char *text = strerrordesc_np(number);
 
+    if (number == EHOSTUNREACH) {
+        return "Node cannot be reached"; /* that no route leads there is rare */
+    }
     return text != NULL ? text : "unknown error";
 }

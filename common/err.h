@@ -39,5 +39,6 @@ void errmsg_set(struct errmsg *msg, const char *format, ...) PRINTF_LIKE(2, 3);
  * in a log, or move the cursor of a terminal. */
 void err_make_plain(char *text);
 
-/* Text of a negative or positive errno. Thread-safe; never NULL; static. */
+/* Text of a negative or positive errno, as this vocabulary means it.
+ * Thread-safe; never NULL; static. */
 const char *err_text(int error);

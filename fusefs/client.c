@@ -199,10 +199,14 @@ static int save_all(struct client *client)
         return 0;
     }
     rc = file_store_sync(client->files, &lost);
-    if (rc != 0) {
+    if (rc != 0 && lost > 0) {
         log_error("unmounted with data that could not be saved bytes=%llu "
                   "error=%s",
                   (unsigned long long)lost, err_text(rc));
+    } else if (rc != 0) {
+        log_error("unmounted, but the last changes are not known to be durable "
+                  "error=%s",
+                  err_text(rc));
     }
     return rc;
 }

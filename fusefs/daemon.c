@@ -92,7 +92,9 @@ int daemon_open_log(const char *path, struct errmsg *msg)
     return 0;
 }
 
-int daemon_write_pid(const char *path, struct errmsg *msg)
+int daemon_write_pid(struct daemon *daemon,
+                     const char *path,
+                     struct errmsg *msg)
 {
     int rc = 0;
     int fd;
@@ -107,8 +109,19 @@ int daemon_write_pid(const char *path, struct errmsg *msg)
     }
     if (fd >= 0) {
         (void)close(fd);
+        daemon->pid_file =
+            realpath(path, NULL); /* ready leaves the directory */
     }
     return rc;
+}
+
+void daemon_remove_pid(struct daemon *daemon)
+{
+    if (daemon->pid_file != NULL) {
+        (void)unlink(daemon->pid_file);
+        free(daemon->pid_file);
+        daemon->pid_file = NULL;
+    }
 }
 
 static void send_report(struct daemon *daemon, int code, const char *text)
@@ -160,6 +173,8 @@ void daemon_ready(struct daemon *daemon, bool has_log_file)
 
 void daemon_failed(struct daemon *daemon, int code, const char *text)
 {
+    /* Before who waits for the report tries again. */
+    daemon_remove_pid(daemon);
     if (daemon->foreground) {
         (void)fprintf(stderr, "gabion-fusefs: %s\n", text);
     } else {

@@ -16,6 +16,7 @@
 struct daemon {
     int report_fd;   /* where the parent listens; -1: nobody does */
     bool foreground; /* nothing has been forked */
+    char *pid_file;  /* owned: absolute; NULL: none has been written */
 };
 
 /* Unless `foreground`, fork: the parent waits in here for the child's report,
@@ -33,7 +34,12 @@ MUST_CHECK int daemon_open_log(const char *path, struct errmsg *msg);
 
 /* Write the process id of the caller to a file; `path` NULL: do nothing.
  * Errors: those of open(2) and write(2), told in `msg` */
-MUST_CHECK int daemon_write_pid(const char *path, struct errmsg *msg);
+MUST_CHECK int daemon_write_pid(struct daemon *daemon,
+                                const char *path,
+                                struct errmsg *msg);
+
+/* Remove the file again: the process is about to end. */
+void daemon_remove_pid(struct daemon *daemon);
 
 /* The mount is usable: let the parent exit with 0, give back its stdin, stdout
  * and, without a log file, stderr, whose lines go to syslog(3) from now on. */

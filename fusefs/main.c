@@ -37,18 +37,21 @@ static int run_in_background(const struct options *options,
 {
     struct daemon daemon;
     struct errmsg msg = { "" };
+    int code;
 
     block_signals();
     if (daemon_start(&daemon, options->foreground, &msg) != 0) {
         return complain(&msg, DAEMON_EXIT_MOUNT);
     }
     if (daemon_open_log(options->log_file, &msg) != 0 ||
-        daemon_write_pid(options->pid_file, &msg) != 0) {
+        daemon_write_pid(&daemon, options->pid_file, &msg) != 0) {
         daemon_failed(&daemon, DAEMON_EXIT_MOUNT, msg.text);
         return DAEMON_EXIT_MOUNT;
     }
     log_set_level(options->log_level);
-    return mount_run(options, mountpoint, &daemon);
+    code = mount_run(options, mountpoint, &daemon);
+    daemon_remove_pid(&daemon);
+    return code;
 }
 
 static int run(const struct options *options)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -139,15 +140,57 @@ static void ready(void *context)
     daemon_ready(mount->daemon, mount->options->log_file != NULL);
 }
 
+/* Take the last line of what has been written to the file for a complaint. */
+static void read_complaint(int fd)
+{
+    char said[sizeof complaint.text];
+    ssize_t n = pread(fd, said, sizeof said - 1, 0);
+    char *line;
+
+    said[n > 0 ? n : 0] = '\0';
+    while (n > 0 && said[n - 1] == '\n') {
+        said[--n] = '\0';
+    }
+    line = strrchr(said, '\n');
+    line = line != NULL ? line + 1 : said;
+    if (*line != '\0') {
+        errmsg_set(&complaint, "%s", line);
+    }
+}
+
+/* libfuse calls fusermount3 for who may not mount, and that program tells
+ * stderr, not us, what is wrong: listen to it. */
+static int mount_session(struct mount *mount)
+{
+    int heard = memfd_create("complaint", MFD_CLOEXEC);
+    int saved = heard >= 0 ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) : -1;
+    int rc;
+
+    if (saved >= 0) {
+        (void)dup2(heard, STDERR_FILENO);
+    }
+    rc = fuse_session_mount(mount->ops.session, mount->mountpoint);
+    if (saved >= 0) {
+        (void)dup2(saved, STDERR_FILENO);
+        (void)close(saved);
+    }
+    if (rc != 0 && complaint.text[0] == '\0' && heard >= 0) {
+        read_complaint(heard);
+    }
+    if (heard >= 0) {
+        (void)close(heard);
+    }
+    return rc == 0 ? 0 : -EIO;
+}
+
 static int attach(struct mount *mount, struct errmsg *msg)
 {
     int rc;
 
     fuse_set_log_func(log_fuse);
     rc = new_session(mount);
-    if (rc == 0 &&
-        fuse_session_mount(mount->ops.session, mount->mountpoint) != 0) {
-        rc = -EIO;
+    if (rc == 0) {
+        rc = mount_session(mount);
     }
     if (rc == 0) {
         mount->ops.channel.ready = ready;

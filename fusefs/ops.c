@@ -10,6 +10,9 @@
 
 #define NS_PER_S INT64_C(1000000000)
 
+/* Groups of a caller that are looked at. */
+#define GROUPS_MAX 1024
+
 /* Read-ahead and asynchronous direct I/O requests in flight. */
 #define BACKGROUND_MAX 64u
 
@@ -260,29 +263,68 @@ static int remove_capability(struct client *client, struct inode *inode)
     return rc;
 }
 
-int ops_kill_priv(struct client *client, struct inode *inode, bool suidgid)
+bool ops_is_privileged(fuse_req_t req)
 {
-    uint32_t mode = inode_mode(inode);
-    uint32_t kill = 0;
+    return fuse_req_ctx(req)->uid == 0;
+}
+
+bool ops_is_in_group(fuse_req_t req, gid_t gid)
+{
+    gid_t groups[GROUPS_MAX];
+    int n;
+
+    if (fuse_req_ctx(req)->gid == gid) {
+        return true;
+    }
+    /* Fails when the caller's process is not to be seen from here. */
+    n = fuse_req_getgroups(req, GROUPS_MAX, groups);
+    for (int i = 0; i < n && i < GROUPS_MAX; i++) {
+        if (groups[i] == gid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int ops_clear_mode(struct client *client, struct inode *inode, uint32_t bits)
+{
     Gabion__SetAttr body = GABION__SET_ATTR__INIT;
     Gabion__Op op = GABION__OP__INIT;
     struct ops_attr attr;
 
-    if (suidgid && (mode & S_ISUID) != 0) {
-        kill |= S_ISUID;
+    body.ino = inode_number(inode);
+    body.valid = FUSE_SET_ATTR_MODE;
+    body.mode = inode_mode(inode) & 07777u & ~bits;
+    op.body_case = GABION__OP__BODY_SET_ATTR;
+    op.set_attr = &body;
+    return ops_change(client, inode, &op, &attr);
+}
+
+/* Of a file with set-group-ID that its group may not execute. */
+static bool must_drop_sgid(fuse_req_t req, struct inode *inode)
+{
+    struct ops_attr attr;
+
+    if (ops_is_privileged(req)) {
+        return false;
     }
-    if (suidgid && (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) {
+    return ops_get_attr(ops_context(req)->client, inode, false, &attr) != 0 ||
+           !ops_is_in_group(req, attr.attr.gid);
+}
+
+int ops_kill_priv(fuse_req_t req, struct inode *inode, bool suidgid)
+{
+    struct client *client = ops_context(req)->client;
+    uint32_t mode = suidgid ? inode_mode(inode) : 0;
+    uint32_t kill = mode & S_ISUID;
+
+    if ((mode & S_ISGID) != 0 &&
+        ((mode & S_IXGRP) != 0 || must_drop_sgid(req, inode))) {
         kill |= S_ISGID;
     }
     if (kill != 0) {
-        int rc;
+        int rc = ops_clear_mode(client, inode, kill);
 
-        body.ino = inode_number(inode);
-        body.valid = FUSE_SET_ATTR_MODE;
-        body.mode = mode & 07777u & ~kill;
-        op.body_case = GABION__OP__BODY_SET_ATTR;
-        op.set_attr = &body;
-        rc = ops_change(client, inode, &op, &attr);
         if (rc != 0) {
             return rc;
         }

@@ -101,11 +101,23 @@ MUST_CHECK int ops_change(struct client *client,
                           Gabion__Op *op,
                           struct ops_attr *ret_attr);
 
+/* Whether the caller may keep set-user-ID and set-group-ID where others may
+ * not: the superuser, as far as a FUSE server can tell (CAP_FSETID). */
+bool ops_is_privileged(fuse_req_t req);
+
+/* Whether the caller is a member of the group. */
+bool ops_is_in_group(fuse_req_t req, gid_t gid);
+
 /* The bytes of the inode are about to be changed, or its owner: clear what must
- * not survive that. `suidgid`: set-user-ID and set-group-ID, too. */
-MUST_CHECK int ops_kill_priv(struct client *client,
-                             struct inode *inode,
-                             bool suidgid);
+ * not survive that. `suidgid`: set-user-ID and set-group-ID, too; the latter
+ * stays without execution by the group, for members of it (Linux's
+ * setattr_should_drop_sgid()). */
+MUST_CHECK int ops_kill_priv(fuse_req_t req, struct inode *inode, bool suidgid);
+
+/* Clear these bits of the inode's mode. */
+MUST_CHECK int ops_clear_mode(struct client *client,
+                              struct inode *inode,
+                              uint32_t bits);
 
 /* ops_attr.c */
 void ops_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);

@@ -61,12 +61,10 @@ static int64_t to_ns(struct timespec time)
     return time.tv_sec * NS_PER_S + time.tv_nsec;
 }
 
-static int truncate_file(struct client *client,
-                         struct inode *inode,
-                         uint64_t size)
+static int truncate_file(fuse_req_t req, struct inode *inode, uint64_t size)
 {
     struct file *file;
-    int rc = ops_kill_priv(client, inode, channel_must_kill_suidgid());
+    int rc = ops_kill_priv(req, inode, channel_must_kill_suidgid());
 
     if (rc == 0) {
         rc = inode_open(inode, true, &file);
@@ -80,9 +78,7 @@ static int truncate_file(struct client *client,
 
 /* A change of the owner takes set-user-ID and set-group-ID along: the kernel
  * leaves it to us. */
-static int kill_for_chown(struct client *client,
-                          struct inode *inode,
-                          int to_set)
+static int kill_for_chown(fuse_req_t req, struct inode *inode, int to_set)
 {
     struct ops_attr attr;
     int rc;
@@ -91,11 +87,11 @@ static int kill_for_chown(struct client *client,
         (to_set & FUSE_SET_ATTR_MODE) != 0) {
         return 0;
     }
-    rc = ops_get_attr(client, inode, false, &attr);
-    if (rc != 0 || !S_ISREG(attr.attr.mode)) {
+    rc = ops_get_attr(ops_context(req)->client, inode, false, &attr);
+    if (rc != 0 || S_ISDIR(attr.attr.mode)) {
         return rc;
     }
-    return ops_kill_priv(client, inode, true);
+    return ops_kill_priv(req, inode, true);
 }
 
 static void fill_times(const struct stat *stat, int to_set, Gabion__Op *op)
@@ -114,7 +110,7 @@ static void fill_times(const struct stat *stat, int to_set, Gabion__Op *op)
     }
 }
 
-static int set_plain(struct client *client,
+static int set_plain(fuse_req_t req,
                      struct inode *inode,
                      const struct stat *stat,
                      int to_set,
@@ -123,7 +119,7 @@ static int set_plain(struct client *client,
     Gabion__SetAttr body = GABION__SET_ATTR__INIT;
     Gabion__Op op = GABION__OP__INIT;
     struct file *file;
-    int rc = kill_for_chown(client, inode, to_set);
+    int rc = kill_for_chown(req, inode, to_set);
 
     if (rc != 0) {
         return rc;
@@ -145,14 +141,14 @@ static int set_plain(struct client *client,
     if (file != NULL) {
         file_mtime_was_set(file);
     }
-    rc = ops_change(client, inode, &op, ret_attr);
+    rc = ops_change(ops_context(req)->client, inode, &op, ret_attr);
     if (file != NULL) {
         inode_file_unpin(inode);
     }
     return rc;
 }
 
-static int set_attr(struct client *client,
+static int set_attr(fuse_req_t req,
                     struct inode *inode,
                     const struct stat *stat,
                     int to_set,
@@ -161,12 +157,14 @@ static int set_attr(struct client *client,
     int rc = 0;
 
     if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
-        rc = truncate_file(client, inode, (uint64_t)stat->st_size);
+        rc = truncate_file(req, inode, (uint64_t)stat->st_size);
     }
     if (rc == 0 && (to_set & PLAIN_BITS) != 0) {
-        return set_plain(client, inode, stat, to_set, ret_attr);
+        return set_plain(req, inode, stat, to_set, ret_attr);
     }
-    return rc != 0 ? rc : ops_get_attr(client, inode, false, ret_attr);
+    return rc != 0
+               ? rc
+               : ops_get_attr(ops_context(req)->client, inode, false, ret_attr);
 }
 
 void ops_setattr(fuse_req_t req,
@@ -185,7 +183,7 @@ void ops_setattr(fuse_req_t req,
         ops_reply_error(req, rc);
         return;
     }
-    rc = set_attr(client, inode, stat, to_set, &attr);
+    rc = set_attr(req, inode, stat, to_set, &attr);
     if (rc == 0) {
         reply_attr(req, inode, &attr);
     } else {

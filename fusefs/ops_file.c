@@ -116,7 +116,6 @@ static int open_handle(fuse_req_t req,
                        struct inode *inode,
                        struct fuse_file_info *fi)
 {
-    struct client *client = ops_context(req)->client;
     struct handle *handle;
     struct ops_attr attr;
     bool keep_cache = false;
@@ -130,7 +129,7 @@ static int open_handle(fuse_req_t req,
         keep_cache = check_pages(req, node, inode, &attr);
     }
     if (rc == 0 && (fi->flags & O_TRUNC) != 0) {
-        rc = ops_kill_priv(client, inode, channel_must_kill_suidgid());
+        rc = ops_kill_priv(req, inode, channel_must_kill_suidgid());
     }
     if (rc == 0 && (fi->flags & O_TRUNC) != 0) {
         rc = file_truncate(handle->file, 0, clock_real_ns());
@@ -259,7 +258,7 @@ void ops_write(fuse_req_t req,
     const struct handle *handle = handle_of(fi);
     /* Pages that come back late have their places already. */
     bool is_append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
-    int rc = ops_kill_priv(client, handle->inode, channel_must_kill_suidgid());
+    int rc = ops_kill_priv(req, handle->inode, channel_must_kill_suidgid());
 
     (void)node;
     if (rc == 0) {

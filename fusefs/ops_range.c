@@ -53,14 +53,14 @@ void ops_fallocate(fuse_req_t req,
                    off_t length,
                    struct fuse_file_info *fi)
 {
-    struct client *client = ops_begin(req);
     const struct handle *handle = handle_of(fi);
     unsigned how;
     int rc = allocate_how(mode, &how);
 
     (void)node;
+    (void)ops_begin(req);
     if (rc == 0 && how != 0) {
-        rc = ops_kill_priv(client, handle->inode, true);
+        rc = ops_kill_priv(req, handle->inode, !ops_is_privileged(req));
     }
     if (rc == 0 && how != 0) {
         rc = file_allocate(handle->file, (uint64_t)offset, (uint64_t)length,
@@ -104,14 +104,17 @@ void ops_copy_file_range(fuse_req_t req,
                          size_t length,
                          int flags)
 {
-    struct client *client = ops_begin(req);
     const struct handle *in = handle_of(fi_in);
     const struct handle *out = handle_of(fi_out);
     uint64_t copied = 0;
-    int rc = flags != 0 ? -EINVAL : ops_kill_priv(client, out->inode, true);
+    int rc = flags != 0 ? -EINVAL : 0;
 
     (void)node_in;
     (void)node_out;
+    (void)ops_begin(req);
+    if (rc == 0) {
+        rc = ops_kill_priv(req, out->inode, !ops_is_privileged(req));
+    }
     if (rc == 0) {
         rc = file_clone(in->file, (uint64_t)offset_in, out->file,
                         (uint64_t)offset_out,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "fusefs/ops.h"
@@ -13,31 +14,74 @@ static bool has_prefix(const char *name, const char *prefix)
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* Errors: -ERANGE, -EOPNOTSUPP as local filesystems answer. */
+static bool is_access_acl(const char *name)
+{
+    return strcmp(name, "system.posix_acl_access") == 0;
+}
+
+static bool is_acl(const char *name)
+{
+    return is_access_acl(name) || strcmp(name, "system.posix_acl_default") == 0;
+}
+
+/* Errors: -ERANGE, -EINVAL, -EOPNOTSUPP as local filesystems answer. */
 static int check_xattr_name(const char *name)
 {
+    static const char *const spaces[] = { "user.", "trusted.", "security." };
+
     if (strlen(name) > NAME_LENGTH_MAX) {
         return -ERANGE;
     }
-    if (has_prefix(name, "user.") || has_prefix(name, "trusted.") ||
-        has_prefix(name, "security.") ||
-        strcmp(name, "system.posix_acl_access") == 0 ||
-        strcmp(name, "system.posix_acl_default") == 0) {
-        return 0;
+    for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++) {
+        if (has_prefix(name, spaces[i])) {
+            return name[strlen(spaces[i])] != '\0' ? 0 : -EINVAL;
+        }
     }
-    return -EOPNOTSUPP;
+    return is_acl(name) ? 0 : -EOPNOTSUPP;
 }
 
-/* Run `op` on the inode of `node` and reply. */
-static void change_and_reply(fuse_req_t req, fuse_ino_t node, Gabion__Op *op)
+/* An access ACL changes the mode, and as with chmod(2) set-group-ID does not
+ * survive that for who is not in the group. The kernel leaves this to us. */
+static int drop_sgid_for_acl(fuse_req_t req, struct inode *inode)
 {
     struct client *client = ops_context(req)->client;
     struct ops_attr attr;
+    int rc = ops_get_attr(client, inode, false, &attr);
+
+    if (rc != 0 || (attr.attr.mode & S_ISGID) == 0 || ops_is_privileged(req) ||
+        ops_is_in_group(req, attr.attr.gid)) {
+        return rc;
+    }
+    return ops_clear_mode(client, inode, S_ISGID);
+}
+
+/* Run `op`, which concerns the attribute `name`, on the inode. */
+static int change(fuse_req_t req,
+                  struct inode *inode,
+                  const char *name,
+                  Gabion__Op *op)
+{
+    struct ops_attr attr;
+    int rc = ops_change(ops_context(req)->client, inode, op, &attr);
+
+    if (op->body_case == GABION__OP__BODY_REMOVE_XATTR) {
+        /* To take an ACL away where there is none is no error. */
+        return rc == -ENODATA && is_acl(name) ? 0 : rc;
+    }
+    return rc == 0 && is_access_acl(name) ? drop_sgid_for_acl(req, inode) : rc;
+}
+
+static void change_and_reply(fuse_req_t req,
+                             fuse_ino_t node,
+                             const char *name,
+                             Gabion__Op *op)
+{
+    struct client *client = ops_context(req)->client;
     struct inode *inode;
     int rc = inode_get(client->inodes, ops_ino(client, node), &inode);
 
     if (rc == 0) {
-        rc = ops_change(client, inode, op, &attr);
+        rc = change(req, inode, name, op);
         inode_put(inode);
     }
     ops_reply_error(req, rc);
@@ -71,7 +115,7 @@ void ops_setxattr(fuse_req_t req,
     body.flags = (uint32_t)flags;
     op.body_case = GABION__OP__BODY_SET_XATTR;
     op.set_xattr = &body;
-    change_and_reply(req, node, &op);
+    change_and_reply(req, node, name, &op);
 }
 
 void ops_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
@@ -89,7 +133,7 @@ void ops_removexattr(fuse_req_t req, fuse_ino_t node, const char *name)
     body.name = wire_text(name);
     op.body_case = GABION__OP__BODY_REMOVE_XATTR;
     op.remove_xattr = &body;
-    change_and_reply(req, node, &op);
+    change_and_reply(req, node, name, &op);
 }
 
 /* getxattr(2) and listxattr(2): `size` 0 asks for the length. */

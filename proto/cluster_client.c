@@ -36,6 +36,22 @@ static int decode_reply(const Gabion__GetMapReply *reply,
     return rc;
 }
 
+static void say_no_answer(const struct cluster_query *query,
+                          const char *seed,
+                          int rc,
+                          struct errmsg *msg)
+{
+    if (query->n_seeds == 1) {
+        errmsg_set(msg, "%s does not answer as a Gabion node: %s", seed,
+                   err_text(rc));
+    } else {
+        errmsg_set(msg,
+                   "none of %zu nodes answers as a Gabion node; the last tried "
+                   "is %s: %s",
+                   query->n_seeds, seed, err_text(rc));
+    }
+}
+
 static int ask_seed(struct rpc_client *rpc,
                     const struct cluster_query *query,
                     const char *seed,
@@ -68,8 +84,7 @@ static int ask_seed(struct rpc_client *rpc,
         rc = decode_reply((const Gabion__GetMapReply *)call.reply, seed,
                           ret_map, msg);
     } else {
-        errmsg_set(msg, "%s does not answer as a Gabion node: %s", seed,
-                   err_text(rc));
+        say_no_answer(query, seed, rc, msg);
     }
     rpc_call_clear(&call);
     return rc;

@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import stat
+import struct
 import sys
 import threading
 import time
@@ -43,6 +44,32 @@ def write(path, data):
 def read(path):
     with open(path, "rb") as f:
         return f.read()
+
+
+def as_user(uid, groups, call):
+    """The result of `call`, or its OSError, as another user."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups(groups)
+        os.setgid(uid)
+        os.setuid(uid)
+        try:
+            call()
+            os.write(write_end, b"0")
+        except OSError as e:
+            os.write(write_end, b"%d" % e.errno)
+        os._exit(0)
+    os.close(write_end)
+    error = int(os.read(read_end, 10))
+    os.close(read_end)
+    os.waitpid(pid, 0)
+    if error != 0:
+        raise OSError(error, f"as user {uid}")
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
 
 
 def create_is_exclusive(d):
@@ -216,6 +243,47 @@ def modes_and_owners(d):
     assert s.st_gid == 500 and s.st_mode & stat.S_ISGID
 
 
+def setuid_and_setgid_do_not_survive_others_changes(d):
+    if os.geteuid() != 0:
+        return
+    path = f"{d}/f"
+    os.chmod(d, 0o777)
+    write(f"{d}/source", b"s" * 100)
+
+    def open_and(change):
+        fd = os.open(path, os.O_RDWR)
+        change(fd)
+        os.close(fd)
+
+    def copy(fd):
+        source = os.open(f"{d}/source", os.O_RDONLY)
+        assert os.copy_file_range(source, fd, 50, 0, 0) == 50
+        os.close(source)
+
+    changes = {
+        "write": lambda: open_and(lambda fd: os.write(fd, b"y")),
+        "truncate": lambda: os.truncate(path, 10),
+        "O_TRUNC": lambda: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC)),
+        "fallocate": lambda: open_and(lambda fd: fallocate(fd, 0, 0, 2000)),
+        "punch": lambda: open_and(lambda fd: fallocate(fd, 3, 0, 50)),
+        "copy_file_range": lambda: open_and(copy),
+    }
+    #        before   by others  by a member of the group, by root
+    table = [(0o6777, 0o777, 0o777, 0o6777),
+             (0o6767, 0o767, 0o2767, 0o6767),
+             (0o2666, 0o666, 0o2666, 0o2666)]
+    for before, *after in table:
+        for name, change in changes.items():
+            users = [lambda: as_user(2000, [], change), lambda: as_user(2000, [1000], change), change]
+            for user, wanted in zip(users, after):
+                write(path, b"x" * 1000)
+                os.chown(path, 1000, 1000)
+                os.chmod(path, before)
+                user()
+                assert mode_of(path) == wanted, f"{name} of {before:o}: {mode_of(path):o}, not {wanted:o}"
+                os.unlink(path)
+
+
 def permissions_hold(d):
     if os.geteuid() != 0:
         return
@@ -259,6 +327,38 @@ def xattrs(d):
     assert os.getxattr(f"{d}/f", "user.empty") == b""
     os.removexattr(f"{d}/f", "user.a")
     fails(errno.ENODATA, os.removexattr, f"{d}/f", "user.a")
+    for name in ("user.", "security."):
+        fails(errno.EINVAL, os.setxattr, f"{d}/f", name, b"1")
+    fails(errno.EOPNOTSUPP, os.setxattr, f"{d}/f", "odd.a", b"1")
+    fails(errno.ERANGE, os.setxattr, f"{d}/f", "user." + "n" * 251, b"1")
+
+
+# Version 2 of the kernel's form: tag, permissions, id of each entry.
+def acl(*entries):
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries)
+
+
+def acls_and_the_mode_follow_each_other(d):
+    name = "system.posix_acl_access"
+    write(f"{d}/f", b"x")
+    os.chmod(f"{d}/f", 0o640)
+    os.removexattr(f"{d}/f", name)  # none there: no error
+    os.removexattr(d, "system.posix_acl_default")
+    os.setxattr(f"{d}/f", name, acl((1, 6, 2**32 - 1), (2, 6, 1000), (4, 4, 2**32 - 1),
+                                    (16, 6, 2**32 - 1), (32, 0, 2**32 - 1)))
+    assert mode_of(f"{d}/f") == 0o660, "the mask is the group's part of the mode"
+    os.chmod(f"{d}/f", 0o600)
+    assert os.getxattr(f"{d}/f", name)[4 + 3 * 8 + 2] == 0, "chmod sets the mask"
+    os.removexattr(f"{d}/f", name)
+    assert os.listxattr(f"{d}/f") == []
+    if os.geteuid() != 0:
+        return
+    minimal = acl((1, 7, 2**32 - 1), (4, 5, 2**32 - 1), (32, 5, 2**32 - 1))
+    for groups, wanted in (([], 0o755), ([5000], 0o2755)):
+        os.chown(f"{d}/f", 1000, 5000)
+        os.chmod(f"{d}/f", 0o2755)
+        as_user(1000, groups, lambda: os.setxattr(f"{d}/f", name, minimal))
+        assert mode_of(f"{d}/f") == wanted, f"{mode_of(f'{d}/f'):o}, not {wanted:o}"
 
 
 def sparse_files(d):

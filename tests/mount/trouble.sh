@@ -24,6 +24,8 @@ expect_error "127.0.0.1:1" "$fusefs" "127.0.0.1:1:/" "$other" -o timeout=1s
 expect_error "nowhere" "$fusefs" "$seed_node:/nowhere" "$other"
 expect_error "no-source" "$fusefs" no-source "$other"
 expect_error "$work/absent.conf" "$fusefs" "$seed_node:/" "$other" -o "conf=$work/absent.conf"
+expect_error "none of 2 nodes" "$fusefs" "127.0.0.1:1,127.0.0.1:2:/" "$other" -o timeout=1s,pid_file="$work/pid"
+[ ! -e "$work/pid" ] || fail "a mount that failed leaves its pid file"
 ! findmnt -n "$other" >/dev/null || fail "something was mounted"
 "$fusefs" "$seed_node:/" "$other" -o _netdev,nofail,noatime,x-systemd.automount,comment=hi,defaults,rw
 fusermount3 -u "$other"
@@ -31,7 +33,41 @@ if [ "$(id -u)" -eq 0 ]; then
     unshare -m bash -c "mount -t tmpfs none /dev && $(printf '%q ' "$fusefs" "$seed_node:/" "$other")" 2>"$work/said" &&
         fail "mounted without /dev/fuse"
     grep -q '/dev/fuse' "$work/said" || fail "no /dev/fuse: $(cat "$work/said")"
+
+    # What fusermount3 says to those who may not mount there.
+    chmod 711 "$work"
+    nobody() {
+        setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"
+    }
+    if nobody test -x "$fusefs"; then
+        expect_error "no write access to mountpoint $other" unshare -m bash -c "
+            mount -t tmpfs none /dev && mknod -m 666 /dev/fuse c 10 229 && mknod -m 666 /dev/null c 1 3 &&
+            setpriv --reuid=65534 --regid=65534 --clear-groups -- $(printf '%q ' "$fusefs" "$seed_node:/" "$other")"
+    fi
 fi
+
+echo "dev-cluster"
+expect_error "nothing is mounted" cluster umount "$work/full"
+expect_error "no node 9" cluster kill 9
+expect_error "--nodes" cluster up --nodes many
+cluster mount "$mnt" >/dev/null || fail "mounting what is mounted already is no failure"
+cluster mount "$other" >/dev/null
+kill -9 "$(cat "$work"/cluster/mounts/*other)"
+wait_until 10 bash -c "! ls '$other' 2>/dev/null" || fail "a mount outlives its program"
+cluster status >"$work/said"
+grep -qF "mount $other (its program has died)" "$work/said" || fail "status does not show a dead mount"
+cluster mount "$other" >/dev/null || fail "a dead mount is in the way"
+cluster umount "$other"
+cluster mount "$other" timeout=2s >/dev/null
+exec 5>"$other/unsaved"
+head -c 100000 /dev/urandom >&5
+for id in 1 2 3 4 5 6; do
+    cluster kill $id
+done
+head -c 100000 /dev/urandom >&5
+exec 5>&-
+expect_error "could not be saved" cluster umount "$other"
+cluster up >/dev/null
 
 echo "storaged"
 conf() { # NAME LINES...

@@ -52,6 +52,12 @@ START_TEST(errors_have_a_text_in_either_sign)
 }
 END_TEST
 
+START_TEST(a_node_that_is_down_is_not_called_a_missing_route)
+{
+    ck_assert_str_eq(err_text(-EHOSTUNREACH), "Node cannot be reached");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("err");
@@ -64,6 +70,7 @@ int main(void)
     tcase_add_test(tcase, a_message_is_one_line);
     tcase_add_test(tcase, a_missing_message_is_allowed);
     tcase_add_test(tcase, errors_have_a_text_in_either_sign);
+    tcase_add_test(tcase, a_node_that_is_down_is_not_called_a_missing_route);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
