@@ -73,6 +73,15 @@ bool fixture_segment(unsigned n, char ret_path[128]);
 /* Path of the index, with a suffix. */
 const char *fixture_index(const char *suffix, char ret_path[128]);
 
+/* Remove the index. */
+void fixture_lose_index(void);
+
+/* Run `work` on a new store in a process that then kills itself. What it
+ * writes to `fd`, up to `size` bytes, comes back; returns their number. */
+size_t fixture_run_and_kill(void (*work)(struct block_store *store, int fd),
+                            uint8_t *ret_bytes,
+                            size_t size);
+
 /* Bytes that the segments take on the disk. */
 uint64_t fixture_disk_usage(void);
 
