@@ -190,6 +190,9 @@ static bool widen(const struct segment *segment,
     if (low > *from || high < *end) {
         return false;
     }
+    if (segment->unreadable) {
+        return true;
+    }
     if (*from <= segment->settled) {
         *from = page_from > low ? page_from : low;
     }

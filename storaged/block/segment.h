@@ -44,6 +44,9 @@ struct segment {
                              the set's lock */
     bool removed;         /* unlinked; goes with its last user. Guard: the set's
                              lock */
+    bool unreadable;      /* start-up could not read parts of it: it is not
+                             appended to, not covered further, not unlinked.
+                             Guard: the set's lock */
     bool measured;        /* allocated is right. Guard: the set's lock */
     uint64_t allocated;   /* bytes on the disk. Guard: the set's lock */
     uint32_t settled;     /* below it no put was under way when the open

@@ -361,6 +361,10 @@ void segment_set_snapshot(struct segment_set *set)
                                                              : segment->synced;
         segment->quiet =
             segment->settled == segment->tail && segment != set->active;
+        if (segment->unreadable) {
+            segment->stable = 0;
+            segment->quiet = false;
+        }
     }
     (void)pthread_mutex_unlock(&set->lock);
 }
@@ -414,6 +418,17 @@ void segment_set_seal(struct segment_set *set)
 {
     (void)pthread_mutex_lock(&set->lock);
     set->active = NULL;
+    (void)pthread_mutex_unlock(&set->lock);
+}
+
+void segment_set_mark_unreadable(struct segment_set *set,
+                                 struct segment *segment)
+{
+    (void)pthread_mutex_lock(&set->lock);
+    segment->unreadable = true;
+    if (set->active == segment) {
+        set->active = NULL;
+    }
     (void)pthread_mutex_unlock(&set->lock);
 }
 

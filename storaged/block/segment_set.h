@@ -107,6 +107,11 @@ void segment_set_mark_synced(struct segment_set *set, struct segment *segment);
 /* No more records go to the active segment. For start-up. */
 void segment_set_seal(struct segment_set *set);
 
+/* Parts of a segment could not be read: there may be records in them. For
+ * start-up. */
+void segment_set_mark_unreadable(struct segment_set *set,
+                                 struct segment *segment);
+
 /* Erase from..end-1 of a segment in use. Errors: those of segment_erase(). */
 MUST_CHECK int segment_set_erase(struct segment_set *set,
                                  struct segment *segment,

@@ -35,9 +35,17 @@ static ssize_t fault_read(struct disk *disk,
 {
     struct fault_disk *fault = (struct fault_disk *)disk;
     struct disk *real = disk_system();
+    off_t end = offset;
 
+    for (int i = 0; i < n_iov; i++) {
+        end += (off_t)iov[i].iov_len;
+    }
     if (fault->fail_read != 0) {
         return fault->fail_read;
+    }
+    if (fault->bad_place >= offset && fault->bad_place < end &&
+        fault->bad_place > 0) {
+        return -EIO;
     }
     return real->read(real, fd, iov, n_iov, offset, flags);
 }

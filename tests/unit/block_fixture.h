@@ -12,15 +12,17 @@
 /* Fails on demand; zero-initialise, then fault_disk_init(). All counts are
  * atomic. */
 struct fault_disk {
-    struct disk disk;  /* the seam; first */
-    int fail_write_in; /* the n-th write from now fails; 0: none */
-    int write_error;   /* with this negative errno */
-    int write_first;   /* after writing this many bytes of it, then failing */
-    int fail_sync_in;  /* the n-th sync from now fails with -EIO; 0: none */
-    int fail_read;     /* reads fail with this negative errno; 0: none */
-    int skip_write_in; /* the n-th write from now never comes back; 0: none */
-    int sync_ms;       /* how long a sync takes */
-    int n_syncs;       /* so far */
+    struct disk disk;   /* the seam; first */
+    int fail_write_in;  /* the n-th write from now fails; 0: none */
+    int write_error;    /* with this negative errno */
+    int write_first;    /* after writing this many bytes of it, then failing */
+    int fail_sync_in;   /* the n-th sync from now fails with -EIO; 0: none */
+    int fail_read;      /* reads fail with this negative errno; 0: none */
+    uint32_t bad_place; /* reads of the byte at this offset of any file fail
+                           with -EIO; 0: none */
+    int skip_write_in;  /* the n-th write from now never comes back; 0: none */
+    int sync_ms;        /* how long a sync takes */
+    int n_syncs;        /* so far */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     bool holds_syncs; /* syncs wait for fault_disk_release() */

@@ -1,0 +1,130 @@
+/* What a disk or a system in trouble does to a block store. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <check.h>
+
+#include "tests/unit/block_fixture.h"
+
+#define N_BLOCKS 30u
+
+static void put_blocks(struct block_store *store, uint64_t serial)
+{
+    for (uint32_t i = 0; i < N_BLOCKS; i++) {
+        struct block_key key = fixture_key(serial, i, 0);
+
+        ck_assert_int_eq(fixture_put(store, &key, 0, 5000), 0);
+    }
+}
+
+/* How many blocks of an object answer as wanted. */
+static unsigned count_blocks(struct block_store *store,
+                             uint64_t serial,
+                             int wanted)
+{
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < N_BLOCKS; i++) {
+        struct block_key key = fixture_key(serial, i, 0);
+
+        n += fixture_check(store, &key, 0, 5000) == wanted;
+    }
+    return n;
+}
+
+/* -------------------------------------------------- reads that fail at start
+ */
+
+static void put_and_sync(struct block_store *store, int fd)
+{
+    (void)fd;
+    put_blocks(store, 1);
+    ck_assert_int_eq(block_store_sync(store), 0);
+}
+
+START_TEST(disk_unreadable_at_start_loses_nothing)
+{
+    struct object_id other = { 7, 2 };
+    struct block_store *store;
+    struct fault_disk disk;
+    uint64_t n_blocks;
+    uint8_t none[1];
+
+    fault_disk_init(&disk);
+    fixture_options.disk = &disk.disk;
+    (void)fixture_run_and_kill(put_and_sync, none, sizeof none);
+    if (_i == 1) {
+        fixture_lose_index();
+    }
+    disk.fail_read = -EIO;
+    store = fixture_open();
+    ck_assert_uint_eq(count_blocks(store, 1, 0), 0);
+    disk.fail_read = 0;
+    put_blocks(store, 2);
+    ck_assert_uint_eq(count_blocks(store, 2, 0), N_BLOCKS);
+    ck_assert_int_eq(block_store_delete_objects(store, &other, 1, &n_blocks),
+                     0);
+    ck_assert_int_eq(block_store_sync(store), 0);
+    block_store_close(store);
+    store = fixture_open();
+    ck_assert_uint_eq(count_blocks(store, 1, 0), N_BLOCKS);
+    ck_assert_uint_eq(count_blocks(store, 2, -ENOENT), N_BLOCKS);
+    block_store_close(store);
+}
+END_TEST
+
+/* A place of the header, or of the payload, of the tenth block. */
+static const uint32_t bad_places[] = { 20, 3000 };
+
+START_TEST(unreadable_place_costs_no_other_block)
+{
+    uint32_t at = 10 * record_size(5000) + bad_places[_i % 2];
+    struct block_store *store;
+    struct fault_disk disk;
+    uint8_t none[1];
+
+    fault_disk_init(&disk);
+    fixture_options.disk = &disk.disk;
+    (void)fixture_run_and_kill(put_and_sync, none, sizeof none);
+    if (_i >= 2) {
+        fixture_lose_index();
+    }
+    disk.bad_place = at;
+    store = fixture_open();
+    /* Reading goes on a page behind the place: a neighbour's header may be
+     * in it. */
+    ck_assert_uint_ge(count_blocks(store, 1, 0), N_BLOCKS - 2);
+    put_blocks(store, 2);
+    block_store_close(store);
+    disk.bad_place = 0;
+    store = fixture_open();
+    ck_assert_uint_eq(count_blocks(store, 1, 0), N_BLOCKS);
+    ck_assert_uint_eq(count_blocks(store, 2, 0), N_BLOCKS);
+    block_store_close(store);
+}
+END_TEST
+
+static Suite *block_faults_suite(void)
+{
+    Suite *suite = suite_create("block_faults");
+    TCase *reading = tcase_create("reading");
+
+    tcase_add_checked_fixture(reading, fixture_setup, fixture_teardown);
+    tcase_set_timeout(reading, 60);
+    tcase_add_loop_test(reading, disk_unreadable_at_start_loses_nothing, 0, 2);
+    tcase_add_loop_test(reading, unreadable_place_costs_no_other_block, 0, 4);
+    suite_add_tcase(suite, reading);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(block_faults_suite());
+    int n_failed;
+
+    srunner_run_all(runner, CK_NORMAL);
+    n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
