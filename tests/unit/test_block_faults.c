@@ -1,7 +1,8 @@
 /* What a disk or a system in trouble does to a block store. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #include <check.h>
 
@@ -105,16 +106,97 @@ START_TEST(unreadable_place_costs_no_other_block)
 }
 END_TEST
 
+/* ------------------------------------------------------------- power losses */
+
+/* The index as it was before: what is left of it when the power goes before the
+ * kernel has written what came later. */
+struct old_index {
+    uint8_t bytes[1 << 20];
+    ssize_t size;
+};
+
+static void save_index(struct old_index *old)
+{
+    char path[128];
+    int fd = open(fixture_index("", path), O_RDONLY);
+
+    ck_assert_int_ge(fd, 0);
+    old->size = read(fd, old->bytes, sizeof old->bytes);
+    ck_assert_int_gt(old->size, 0);
+    ck_assert_int_lt(old->size, sizeof old->bytes);
+    (void)close(fd);
+}
+
+static void restore_index(const struct old_index *old)
+{
+    char path[128];
+    int fd;
+
+    fixture_lose_index();
+    fd = open(fixture_index("", path), O_WRONLY | O_CREAT, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, old->bytes, (size_t)old->size), old->size);
+    (void)close(fd);
+}
+
+static void delete_and_sync(struct block_store *store, int fd)
+{
+    uint64_t n_blocks;
+
+    (void)fd;
+    for (uint64_t serial = 2; serial <= 3; serial++) {
+        ck_assert_int_eq(
+            block_store_delete_objects(store, &(struct object_id){ 7, serial },
+                                       1, &n_blocks),
+            0);
+        ck_assert_uint_eq(n_blocks, N_BLOCKS);
+    }
+    ck_assert_int_eq(block_store_sync(store), 0);
+}
+
+START_TEST(synced_deletion_survives_the_index_of_before)
+{
+    struct block_store *store = fixture_open();
+    struct block_store_stats stats;
+    struct block_info list[3 * N_BLOCKS];
+    struct old_index old;
+    uint8_t none[1];
+    size_t n;
+
+    for (uint64_t serial = 1; serial <= 3; serial++) {
+        put_blocks(store, serial);
+    }
+    block_store_close(store);
+    save_index(&old);
+    (void)fixture_run_and_kill(delete_and_sync, none, sizeof none);
+    restore_index(&old);
+    store = fixture_open();
+    ck_assert_uint_eq(count_blocks(store, 1, 0), N_BLOCKS);
+    ck_assert_uint_eq(count_blocks(store, 2, -ENOENT), N_BLOCKS);
+    ck_assert_uint_eq(count_blocks(store, 3, -ENOENT), N_BLOCKS);
+    ck_assert_int_eq(block_store_list(store, NULL, 3 * N_BLOCKS, list, &n), 0);
+    ck_assert_uint_eq(n, N_BLOCKS);
+    ck_assert_int_eq(block_store_stats(store, &stats), 0);
+    ck_assert_uint_eq(stats.n_blocks, N_BLOCKS);
+    block_store_close(store);
+}
+END_TEST
+
 static Suite *block_faults_suite(void)
 {
     Suite *suite = suite_create("block_faults");
     TCase *reading = tcase_create("reading");
+    TCase *power = tcase_create("power");
 
     tcase_add_checked_fixture(reading, fixture_setup, fixture_teardown);
     tcase_set_timeout(reading, 60);
     tcase_add_loop_test(reading, disk_unreadable_at_start_loses_nothing, 0, 2);
     tcase_add_loop_test(reading, unreadable_place_costs_no_other_block, 0, 4);
+    tcase_add_checked_fixture(power, fixture_setup, fixture_teardown);
+    tcase_set_timeout(power, 60);
+    tcase_add_test(power, synced_deletion_survives_the_index_of_before);
     suite_add_tcase(suite, reading);
+    suite_add_tcase(suite, power);
     return suite;
 }
 
