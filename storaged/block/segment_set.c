@@ -482,6 +482,15 @@ static int collect_dirty(struct segment_set *set,
     return rc;
 }
 
+/* A disk that lacks memory has failed like any other: -ENOMEM would say that
+ * nothing was tried. */
+static int sync_file(struct segment_set *set, int fd)
+{
+    int rc = set->disk->sync(set->disk, fd);
+
+    return rc == -ENOMEM ? -EIO : rc;
+}
+
 static int sync_directory(struct segment_set *set)
 {
     bool dirty;
@@ -490,7 +499,7 @@ static int sync_directory(struct segment_set *set)
     dirty = set->dir_dirty;
     set->dir_dirty = false;
     (void)pthread_mutex_unlock(&set->lock);
-    return dirty ? set->disk->sync(set->disk, set->dir_fd) : 0;
+    return dirty ? sync_file(set, set->dir_fd) : 0;
 }
 
 int segment_set_sync(struct segment_set *set)
@@ -503,7 +512,7 @@ int segment_set_sync(struct segment_set *set)
     for (size_t i = 0; i < n_targets; i++) {
         struct segment *segment = targets[i].segment;
 
-        sync_rc = set->disk->sync(set->disk, segment->fd);
+        sync_rc = sync_file(set, segment->fd);
         (void)pthread_mutex_lock(&set->lock);
         if (sync_rc < 0) {
             rc = sync_rc;

@@ -119,8 +119,9 @@ MUST_CHECK int segment_set_erase(struct segment_set *set,
                                  uint32_t end);
 
 /* Bring all that has been settled and erased so far to stable storage. One call
- * at a time. Errors: -EIO, -ENOSPC ...: what was written since the last success
- * may be lost, and asking again would not tell. */
+ * at a time. Errors: -ENOMEM nothing was done; -EIO, -ENOSPC ...: what was
+ * written since the last success may be lost, and asking again would not tell.
+ */
 MUST_CHECK int segment_set_sync(struct segment_set *set);
 
 /* If at least `size` bytes have been written to the active segment since the

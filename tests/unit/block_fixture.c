@@ -101,7 +101,7 @@ static int fault_sync(struct disk *disk, int fd)
     fault->n_held--;
     (void)pthread_mutex_unlock(&fault->lock);
     if (hits(&fault->fail_sync_in)) {
-        return -EIO;
+        return fault->sync_error != 0 ? fault->sync_error : -EIO;
     }
     return real->sync(real, fd);
 }

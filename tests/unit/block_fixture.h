@@ -16,7 +16,8 @@ struct fault_disk {
     int fail_write_in;  /* the n-th write from now fails; 0: none */
     int write_error;    /* with this negative errno */
     int write_first;    /* after writing this many bytes of it, then failing */
-    int fail_sync_in;   /* the n-th sync from now fails with -EIO; 0: none */
+    int fail_sync_in;   /* the n-th sync from now fails; 0: none */
+    int sync_error;     /* with this negative errno; 0: -EIO */
     int fail_read;      /* reads fail with this negative errno; 0: none */
     uint32_t bad_place; /* reads of the byte at this offset of any file fail
                            with -EIO; 0: none */
