@@ -109,6 +109,7 @@ int segment_set_add(struct segment_set *set,
     if (rc == 0) {
         segment->tail = tail;
         segment->written_out = tail;
+        set->dir_dirty = true;
         set->active = tail < set->size_max ? segment : NULL;
     }
     (void)pthread_mutex_unlock(&set->lock);

@@ -41,7 +41,9 @@ struct segment_set {
     uint64_t tick;              /* counts uses */
     int64_t dirty_since_ms;     /* clock_mono_ms() of the oldest change that no
                                    sync has covered; 0: none */
-    bool dir_dirty;             /* a segment was created or unlinked */
+    bool dir_dirty;             /* a segment was created or unlinked, or found,
+                                   and nobody knows whether its name is synced
+                                 */
 };
 
 /* Takes over `dir_fd`, also on failure. `size_max` is at most SEGMENT_SIZE_MAX

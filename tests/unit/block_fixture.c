@@ -87,8 +87,13 @@ static int fault_sync(struct disk *disk, int fd)
     struct fault_disk *fault = (struct fault_disk *)disk;
     struct disk *real = disk_system();
     const struct timespec time = { 0, fault->sync_ms * 1000000L };
+    struct stat status;
 
     (void)__atomic_add_fetch(&fault->n_syncs, 1, __ATOMIC_RELAXED);
+    if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+        (void)__atomic_add_fetch(&fault->n_directory_syncs, 1,
+                                 __ATOMIC_RELAXED);
+    }
     if (fault->sync_ms > 0) {
         (void)nanosleep(&time, NULL);
     }

@@ -24,7 +24,8 @@ struct fault_disk {
     int skip_write_in;  /* the n-th write from now never comes back; 0: none */
     int sync_ms;        /* how long a sync takes */
     int n_syncs;        /* so far */
-    pthread_mutex_t lock; /* guards what follows */
+    int n_directory_syncs; /* those of a directory */
+    pthread_mutex_t lock;  /* guards what follows */
     pthread_cond_t changed;
     bool holds_syncs; /* syncs wait for fault_disk_release() */
     unsigned n_held;  /* syncs that wait */

@@ -182,6 +182,29 @@ START_TEST(synced_deletion_survives_the_index_of_before)
 }
 END_TEST
 
+static void put_only(struct block_store *store, int fd)
+{
+    (void)fd;
+    put_blocks(store, 1);
+}
+
+START_TEST(name_of_a_segment_made_before_a_kill_is_synced)
+{
+    struct block_store *store;
+    struct fault_disk disk;
+    uint8_t none[1];
+
+    fault_disk_init(&disk);
+    fixture_options.disk = &disk.disk;
+    (void)fixture_run_and_kill(put_only, none, sizeof none);
+    store = fixture_open();
+    put_blocks(store, 1);
+    ck_assert_int_eq(block_store_sync(store), 0);
+    ck_assert_int_gt(disk.n_directory_syncs, 0);
+    block_store_close(store);
+}
+END_TEST
+
 static Suite *block_faults_suite(void)
 {
     Suite *suite = suite_create("block_faults");
@@ -195,6 +218,7 @@ static Suite *block_faults_suite(void)
     tcase_add_checked_fixture(power, fixture_setup, fixture_teardown);
     tcase_set_timeout(power, 60);
     tcase_add_test(power, synced_deletion_survives_the_index_of_before);
+    tcase_add_test(power, name_of_a_segment_made_before_a_kill_is_synced);
     suite_add_tcase(suite, reading);
     suite_add_tcase(suite, power);
     return suite;
