@@ -102,6 +102,8 @@ static int error_from(int sqlite_rc)
         return -ENOSPC;
     case SQLITE_NOMEM:
         return -ENOMEM;
+    case SQLITE_CANTOPEN:
+        return -EMFILE;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_CONSTRAINT:

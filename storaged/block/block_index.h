@@ -11,7 +11,8 @@
  * any time and see the last commit.
  *
  * Unless said otherwise errors are -ENOSPC the disk is full; -EBADMSG the index
- * is damaged; -EIO; -ENOMEM. Never open the file by other means in the same
+ * is damaged; -EMFILE a file of it could not be opened, mostly because too many
+ * are open; -EIO; -ENOMEM. Never open the file by other means in the same
  * process: POSIX locks would be dropped. */
 #pragma once
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <check.h>
@@ -102,6 +103,34 @@ START_TEST(unreadable_place_costs_no_other_block)
     store = fixture_open();
     ck_assert_uint_eq(count_blocks(store, 1, 0), N_BLOCKS);
     ck_assert_uint_eq(count_blocks(store, 2, 0), N_BLOCKS);
+    block_store_close(store);
+}
+END_TEST
+
+/* -------------------------------------------------------- too many open files
+ */
+
+START_TEST(want_of_files_passes)
+{
+    struct block_store *store = fixture_open();
+    struct rlimit before;
+    struct rlimit none;
+    int next_fd;
+
+    put_blocks(store, 1);
+    block_store_close(store);
+    store = fixture_open();
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    next_fd = dup(0);
+    (void)close(next_fd);
+    none = before;
+    none.rlim_cur = (rlim_t)next_fd;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    ck_assert_uint_eq(count_blocks(store, 1, -EIO), N_BLOCKS);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ck_assert_uint_eq(count_blocks(store, 1, 0), N_BLOCKS);
+    put_blocks(store, 2);
+    ck_assert_int_eq(block_store_sync(store), 0);
     block_store_close(store);
 }
 END_TEST
@@ -219,6 +248,7 @@ static Suite *block_faults_suite(void)
     tcase_set_timeout(power, 60);
     tcase_add_test(power, synced_deletion_survives_the_index_of_before);
     tcase_add_test(power, name_of_a_segment_made_before_a_kill_is_synced);
+    tcase_add_test(reading, want_of_files_passes);
     suite_add_tcase(suite, reading);
     suite_add_tcase(suite, power);
     return suite;
