@@ -6,9 +6,6 @@
 #include "common/log.h"
 #include "storaged/block/block_state.h"
 
-/* At least the page or block of any filesystem. */
-#define PAGE_LIMIT 65536u
-
 static void tx_release(struct index_tx *tx)
 {
     for (size_t i = 0; i < tx->n_segments; i++) {

@@ -364,6 +364,19 @@ static void keep_unreadable(struct scan *scan)
     segment_set_mark_unreadable(&scan->recovery->store->set, scan->segment);
 }
 
+/* After a sync that failed the kernel may keep pages as clean that the disk has
+ * never seen. A scan must not believe them, so let it read from the disk.
+ * Whether this sync succeeds does not matter: what it cannot write is not
+ * found. */
+static void drop_cached(const struct scan *scan)
+{
+    const struct segment *segment = scan->segment;
+    off_t from = (off_t)(segment->covered & ~(PAGE_LIMIT - 1));
+
+    (void)scan->watch.real->sync(scan->watch.real, segment->fd);
+    (void)posix_fadvise(segment->fd, from, 0, POSIX_FADV_DONTNEED);
+}
+
 static int scan_segment(struct scan *scan, bool is_last)
 {
     struct block_store *store = scan->recovery->store;
@@ -371,6 +384,7 @@ static int scan_segment(struct scan *scan, bool is_last)
     int rc = index_tx_forget(&scan->recovery->tx, segment, segment->covered);
 
     scan->end = segment->covered;
+    drop_cached(scan);
     if (rc == 0) {
         rc = scan_records(scan, segment->covered);
     }

@@ -24,6 +24,9 @@
 /* "<16 digits>-<16 digits>.seg" and NUL. */
 #define SEGMENT_NAME_SIZE 38u
 
+/* At least the page or block of any filesystem. */
+#define PAGE_LIMIT 65536u
+
 /* A place in the store: segment and offset in one number; later records have
  * greater places. */
 #define PLACE_BITS 22u

@@ -1,6 +1,7 @@
 /* What a disk or a system in trouble does to a block store. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -234,6 +235,84 @@ START_TEST(name_of_a_segment_made_before_a_kill_is_synced)
 }
 END_TEST
 
+/* ------------------------------------------------------- a disk that forgets
+ *
+ * An ext4 on a loop device whose file lies on a small tmpfs: writing back fails
+ * when that is full, and the kernel then keeps pages as clean which the disk
+ * never saw. */
+
+#define FORGETFUL_BLOCKS 80u
+#define FORGETFUL_SIZE   200000u
+
+/* Run a command that finds the directory of the test in $DIR. */
+static int run_shell(const char *command)
+{
+    /* Nothing else runs. NOLINTNEXTLINE(cert-env33-c,concurrency-mt-unsafe) */
+    return setenv("DIR", fixture_dir, 1) == 0 ? system(command) : -1;
+}
+
+static void put_more_than_fits(struct block_store *store, int fd)
+{
+    (void)fd;
+    for (uint32_t i = 0; i < FORGETFUL_BLOCKS; i++) {
+        struct block_key key = fixture_key(1, i, 0);
+
+        ck_assert_int_eq(fixture_put(store, &key, 0, FORGETFUL_SIZE), 0);
+    }
+    ck_assert_int_eq(block_store_sync(store), -EIO);
+}
+
+static unsigned count_forgetful(struct block_store *store)
+{
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < FORGETFUL_BLOCKS; i++) {
+        struct block_key key = fixture_key(1, i, 0);
+
+        n += fixture_check(store, &key, 0, FORGETFUL_SIZE) == 0;
+    }
+    return n;
+}
+
+START_TEST(what_no_sync_could_write_is_never_taken_for_synced)
+{
+    char dir[80];
+    struct block_store *store;
+    uint8_t none[1];
+
+    if (run_shell("mount -t tmpfs -o size=8m none $DIR 2>/dev/null") != 0) {
+        return; /* needs privileges */
+    }
+    if (run_shell(
+            "cd $DIR && truncate -s 64M image && mkdir disk &&"
+            " mkfs.ext4 -q -O ^has_journal -E nodiscard,lazy_itable_init=0"
+            " image 2>/dev/null && mount -o loop image disk 2>/dev/null") !=
+        0) {
+        (void)run_shell("umount $DIR");
+        return; /* needs loop devices */
+    }
+    (void)snprintf(dir, sizeof dir, "%s/disk", fixture_dir);
+    fixture_options.dir = dir;
+    (void)fixture_run_and_kill(put_more_than_fits, none, sizeof none);
+    ck_assert_int_eq(run_shell("mount -o remount,size=80m $DIR"), 0);
+    store = fixture_open();
+    for (uint32_t i = 0; i < FORGETFUL_BLOCKS; i++) {
+        struct block_key key = fixture_key(1, i, 0);
+
+        ck_assert_int_eq(fixture_put(store, &key, 0, FORGETFUL_SIZE), 0);
+    }
+    ck_assert_int_eq(block_store_sync(store), 0);
+    block_store_close(store);
+    ck_assert_int_eq(run_shell("umount $DIR/disk && mount -o loop $DIR/image "
+                               "$DIR/disk"),
+                     0);
+    store = fixture_open();
+    ck_assert_uint_eq(count_forgetful(store), FORGETFUL_BLOCKS);
+    block_store_close(store);
+    ck_assert_int_eq(run_shell("umount $DIR/disk $DIR"), 0);
+}
+END_TEST
+
 static Suite *block_faults_suite(void)
 {
     Suite *suite = suite_create("block_faults");
@@ -249,6 +328,7 @@ static Suite *block_faults_suite(void)
     tcase_add_test(power, synced_deletion_survives_the_index_of_before);
     tcase_add_test(power, name_of_a_segment_made_before_a_kill_is_synced);
     tcase_add_test(reading, want_of_files_passes);
+    tcase_add_test(power, what_no_sync_could_write_is_never_taken_for_synced);
     suite_add_tcase(suite, reading);
     suite_add_tcase(suite, power);
     return suite;
