@@ -193,5 +193,5 @@ int block_delete_empty_segments(struct block_store *store)
         rc = remove_empty_locked(store);
     }
     (void)pthread_mutex_unlock(&store->index_lock);
-    return rc;
+    return rc == -EAGAIN ? 0 : rc;
 }

@@ -589,8 +589,12 @@ int block_index_segments(struct block_index *index,
 
 int block_index_sync(struct block_index *index)
 {
-    return error_from(sqlite3_wal_checkpoint_v2(
-        index->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+    /* A passive checkpoint would leave out, and say nothing of, what readers
+     * are in the way of. */
+    int rc = sqlite3_wal_checkpoint_v2(index->db, NULL, SQLITE_CHECKPOINT_FULL,
+                                       NULL, NULL);
+
+    return (rc & 0xff) == SQLITE_BUSY ? -EAGAIN : error_from(rc);
 }
 
 /* Reading. */

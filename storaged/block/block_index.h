@@ -99,7 +99,8 @@ MUST_CHECK int block_index_segments(struct block_index *index,
                                     struct index_segment **ret_list,
                                     size_t *ret_n);
 
-/* Make all commits so far durable. */
+/* Make all commits so far durable. Waits some seconds for readers that have
+ * begun earlier. Errors: also -EAGAIN they have not ended. */
 MUST_CHECK int block_index_sync(struct block_index *index);
 
 /* Errors: also -ENOENT. Any thread. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <check.h>
+#include <sqlite3.h>
 
 #include "tests/unit/block_fixture.h"
 
@@ -235,6 +236,43 @@ START_TEST(name_of_a_segment_made_before_a_kill_is_synced)
 }
 END_TEST
 
+/* A reader of the index, such as a list, keeps SQLite from bringing it to
+ * stable storage. */
+START_TEST(segment_stays_until_the_index_is_durable)
+{
+    struct object_id object = { 7, 1 };
+    struct block_store *store;
+    sqlite3 *reader;
+    uint64_t n_blocks;
+    char path[128];
+
+    fixture_options.segment_size = 2 << 20;
+    store = fixture_open();
+    for (uint32_t i = 0; i < 12; i++) {
+        struct block_key key = fixture_key(1, i, 0);
+
+        ck_assert_int_eq(fixture_put(store, &key, 0, 262144), 0);
+    }
+    block_store_close(store);
+    store = fixture_open();
+    ck_assert_int_eq(sqlite3_open(fixture_index("", path), &reader), SQLITE_OK);
+    ck_assert_int_eq(
+        sqlite3_exec(reader, "BEGIN; SELECT * FROM block", NULL, NULL, NULL),
+        SQLITE_OK);
+    ck_assert_int_eq(block_store_delete_objects(store, &object, 1, &n_blocks),
+                     0);
+    ck_assert_uint_eq(n_blocks, 12);
+    ck_assert(fixture_segment(1, path));
+    ck_assert_int_eq(sqlite3_exec(reader, "COMMIT", NULL, NULL, NULL),
+                     SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(reader), SQLITE_OK);
+    ck_assert_int_eq(block_store_delete_objects(store, &object, 1, &n_blocks),
+                     0);
+    ck_assert(!fixture_segment(1, path));
+    block_store_close(store);
+}
+END_TEST
+
 /* ------------------------------------------------------- a disk that forgets
  *
  * An ext4 on a loop device whose file lies on a small tmpfs: writing back fails
@@ -329,6 +367,7 @@ static Suite *block_faults_suite(void)
     tcase_add_test(power, name_of_a_segment_made_before_a_kill_is_synced);
     tcase_add_test(reading, want_of_files_passes);
     tcase_add_test(power, what_no_sync_could_write_is_never_taken_for_synced);
+    tcase_add_test(power, segment_stays_until_the_index_is_durable);
     suite_add_tcase(suite, reading);
     suite_add_tcase(suite, power);
     return suite;
