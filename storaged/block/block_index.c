@@ -114,6 +114,16 @@ static int error_from(int sqlite_rc)
     }
 }
 
+/* SQLite knows a full disk only where it writes its files; where it makes room
+ * in them, that is an I/O error. */
+static int error_of(sqlite3 *db, int sqlite_rc)
+{
+    bool is_full = (sqlite_rc & 0xff) == SQLITE_IOERR &&
+                   sqlite3_system_errno(db) == ENOSPC;
+
+    return is_full ? -ENOSPC : error_from(sqlite_rc);
+}
+
 static void encode_key(const struct block_key *key, uint8_t ret_bytes[KEY_SIZE])
 {
     uint32_t piece[2] = { htobe32(key->stripe), htobe32(key->index) };
@@ -160,7 +170,7 @@ static int read_row(sqlite3_stmt *statement, struct index_row *ret_row)
 static int run(struct block_index *index, enum statement which)
 {
     sqlite3_stmt *statement = index->statements[which];
-    int rc = error_from(sqlite3_step(statement));
+    int rc = error_of(index->db, sqlite3_step(statement));
 
     (void)sqlite3_reset(statement);
     return rc;
@@ -170,7 +180,7 @@ static int run(struct block_index *index, enum statement which)
 static int run_row(sqlite3_stmt *statement, struct index_row *ret_row)
 {
     int step = sqlite3_step(statement);
-    int rc = error_from(step);
+    int rc = error_of(sqlite3_db_handle(statement), step);
 
     memset(ret_row, 0, sizeof *ret_row);
     if (step == SQLITE_ROW) {
@@ -291,14 +301,16 @@ static int open_writer(struct block_index *index)
                         &index->db);
 
     if (rc == 0) {
-        rc = error_from(sqlite3_exec(index->db, pragmas, NULL, NULL, NULL));
+        rc = error_of(index->db,
+                      sqlite3_exec(index->db, pragmas, NULL, NULL, NULL));
     }
     if (rc == 0) {
         rc = check_content(index);
     }
     if (rc == 0) {
-        rc = error_from(sqlite3_exec(index->db, "UPDATE state SET clean=0",
-                                     NULL, NULL, NULL));
+        rc = error_of(index->db,
+                      sqlite3_exec(index->db, "UPDATE state SET clean=0", NULL,
+                                   NULL, NULL));
     }
     return rc < 0 ? rc : prepare_all(index);
 }
@@ -317,7 +329,7 @@ int block_index_open(const char *path,
     }
     if (rc < 0) {
         errmsg_set(msg, "cannot open the block index %s: %s", path,
-                   index != NULL && index->db != NULL
+                   rc != -ENOSPC && index != NULL && index->db != NULL
                        ? sqlite3_errmsg(index->db)
                        : err_text(rc));
         block_index_close(index, false);

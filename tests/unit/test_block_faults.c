@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -134,6 +136,45 @@ START_TEST(want_of_files_passes)
     put_blocks(store, 2);
     ck_assert_int_eq(block_store_sync(store), 0);
     block_store_close(store);
+}
+END_TEST
+
+/* ---------------------------------------------------------------- full disks
+ */
+
+/* Take all room of the filesystem of the test. */
+static void fill_disk(void)
+{
+    static const uint8_t bytes[4096] = { 1 };
+    char path[128];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/filler", fixture_dir);
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    ck_assert_int_ge(fd, 0);
+    while (write(fd, bytes, sizeof bytes) > 0) {
+    }
+    ck_assert_int_eq(errno, ENOSPC);
+    (void)close(fd);
+}
+
+/* That it fails is as it must be: the index has to be written. */
+START_TEST(start_without_any_room_is_told)
+{
+    struct block_store *store;
+    struct errmsg msg = { "" };
+
+    if (mount("tmpfs", fixture_dir, "tmpfs", 0, "size=8m") < 0) {
+        return; /* needs privileges */
+    }
+    store = fixture_open();
+    put_blocks(store, 1);
+    block_store_close(store);
+    fill_disk();
+    ck_assert_int_eq(block_store_open(&fixture_options, &store, &msg), -ENOSPC);
+    ck_assert_ptr_nonnull(strstr(msg.text, fixture_dir));
+    ck_assert_ptr_nonnull(strstr(msg.text, "No space left"));
+    ck_assert_int_eq(umount(fixture_dir), 0);
 }
 END_TEST
 
@@ -368,6 +409,7 @@ static Suite *block_faults_suite(void)
     tcase_add_test(reading, want_of_files_passes);
     tcase_add_test(power, what_no_sync_could_write_is_never_taken_for_synced);
     tcase_add_test(power, segment_stays_until_the_index_is_durable);
+    tcase_add_test(reading, start_without_any_room_is_told);
     suite_add_tcase(suite, reading);
     suite_add_tcase(suite, power);
     return suite;
