@@ -57,23 +57,19 @@ static int join(const char *dir, const char *name, char **ret_path)
     return asprintf(ret_path, "%s/%s", dir, name) >= 0 ? 0 : -ENOMEM;
 }
 
-/* Make a directory below the data directory, if need be, durably. */
+/* Make a directory below the data directory, if need be, durably: also one that
+ * was made by a start that was cut short. */
 static int make_dir(const char *data, const char *path, struct errmsg *msg)
 {
-    int fd;
-    int rc = 0;
+    int fd = -1;
+    int rc = mkdir(path, 0755) == 0 || errno == EEXIST ? 0 : -errno;
 
-    if (mkdir(path, 0755) != 0) {
-        if (errno == EEXIST) {
-            return 0;
-        }
-        rc = -errno;
-    } else {
+    if (rc == 0) {
         fd = open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         rc = fd >= 0 && fsync(fd) == 0 ? 0 : -errno;
-        if (fd >= 0) {
-            (void)close(fd);
-        }
+    }
+    if (fd >= 0) {
+        (void)close(fd);
     }
     if (rc != 0) {
         errmsg_set(msg, "%s: cannot be made: %s", path, err_text(rc));

@@ -102,6 +102,8 @@ static int error_from(int sqlite_rc)
         return -ENOSPC;
     case SQLITE_NOMEM:
         return -ENOMEM;
+    case SQLITE_CANTOPEN:
+        return -EMFILE;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_CONSTRAINT:
@@ -110,6 +112,16 @@ static int error_from(int sqlite_rc)
     default:
         return -EIO;
     }
+}
+
+/* SQLite knows a full disk only where it writes its files; where it makes room
+ * in them, that is an I/O error. */
+static int error_of(sqlite3 *db, int sqlite_rc)
+{
+    bool is_full = (sqlite_rc & 0xff) == SQLITE_IOERR &&
+                   sqlite3_system_errno(db) == ENOSPC;
+
+    return is_full ? -ENOSPC : error_from(sqlite_rc);
 }
 
 static void encode_key(const struct block_key *key, uint8_t ret_bytes[KEY_SIZE])
@@ -158,7 +170,7 @@ static int read_row(sqlite3_stmt *statement, struct index_row *ret_row)
 static int run(struct block_index *index, enum statement which)
 {
     sqlite3_stmt *statement = index->statements[which];
-    int rc = error_from(sqlite3_step(statement));
+    int rc = error_of(index->db, sqlite3_step(statement));
 
     (void)sqlite3_reset(statement);
     return rc;
@@ -168,7 +180,7 @@ static int run(struct block_index *index, enum statement which)
 static int run_row(sqlite3_stmt *statement, struct index_row *ret_row)
 {
     int step = sqlite3_step(statement);
-    int rc = error_from(step);
+    int rc = error_of(sqlite3_db_handle(statement), step);
 
     memset(ret_row, 0, sizeof *ret_row);
     if (step == SQLITE_ROW) {
@@ -289,14 +301,16 @@ static int open_writer(struct block_index *index)
                         &index->db);
 
     if (rc == 0) {
-        rc = error_from(sqlite3_exec(index->db, pragmas, NULL, NULL, NULL));
+        rc = error_of(index->db,
+                      sqlite3_exec(index->db, pragmas, NULL, NULL, NULL));
     }
     if (rc == 0) {
         rc = check_content(index);
     }
     if (rc == 0) {
-        rc = error_from(sqlite3_exec(index->db, "UPDATE state SET clean=0",
-                                     NULL, NULL, NULL));
+        rc = error_of(index->db,
+                      sqlite3_exec(index->db, "UPDATE state SET clean=0", NULL,
+                                   NULL, NULL));
     }
     return rc < 0 ? rc : prepare_all(index);
 }
@@ -315,7 +329,7 @@ int block_index_open(const char *path,
     }
     if (rc < 0) {
         errmsg_set(msg, "cannot open the block index %s: %s", path,
-                   index != NULL && index->db != NULL
+                   rc != -ENOSPC && index != NULL && index->db != NULL
                        ? sqlite3_errmsg(index->db)
                        : err_text(rc));
         block_index_close(index, false);
@@ -587,8 +601,12 @@ int block_index_segments(struct block_index *index,
 
 int block_index_sync(struct block_index *index)
 {
-    return error_from(sqlite3_wal_checkpoint_v2(
-        index->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+    /* A passive checkpoint would leave out, and say nothing of, what readers
+     * are in the way of. */
+    int rc = sqlite3_wal_checkpoint_v2(index->db, NULL, SQLITE_CHECKPOINT_FULL,
+                                       NULL, NULL);
+
+    return (rc & 0xff) == SQLITE_BUSY ? -EAGAIN : error_from(rc);
 }
 
 /* Reading. */

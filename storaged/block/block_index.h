@@ -11,7 +11,8 @@
  * any time and see the last commit.
  *
  * Unless said otherwise errors are -ENOSPC the disk is full; -EBADMSG the index
- * is damaged; -EIO; -ENOMEM. Never open the file by other means in the same
+ * is damaged; -EMFILE a file of it could not be opened, mostly because too many
+ * are open; -EIO; -ENOMEM. Never open the file by other means in the same
  * process: POSIX locks would be dropped. */
 #pragma once
 
@@ -98,7 +99,8 @@ MUST_CHECK int block_index_segments(struct block_index *index,
                                     struct index_segment **ret_list,
                                     size_t *ret_n);
 
-/* Make all commits so far durable. */
+/* Make all commits so far durable. Waits some seconds for readers that have
+ * begun earlier. Errors: also -EAGAIN they have not ended. */
 MUST_CHECK int block_index_sync(struct block_index *index);
 
 /* Errors: also -ENOENT. Any thread. */

@@ -57,7 +57,8 @@ bool block_store_has_failed(const struct block_store *store);
 
 /* Note what a function of block_index.h has answered. An index that is damaged
  * or cannot be read is rebuilt at the next start and stops writing until then.
- * Returns `rc`, with -EIO for these. */
+ * Returns `rc`, with -EIO for these and for want of open files, which passes.
+ */
 int block_store_check_index(struct block_store *store, int rc);
 
 /* Whether to complain about the block at `place`: true once. */

@@ -35,6 +35,9 @@ void block_store_fail(struct block_store *store, const char *what, int error)
 
 int block_store_check_index(struct block_store *store, int rc)
 {
+    if (rc == -EMFILE) {
+        return -EIO;
+    }
     if (rc != -EBADMSG && rc != -EIO) {
         return rc;
     }

@@ -6,9 +6,6 @@
 #include "common/log.h"
 #include "storaged/block/block_state.h"
 
-/* At least the page or block of any filesystem. */
-#define PAGE_LIMIT 65536u
-
 static void tx_release(struct index_tx *tx)
 {
     for (size_t i = 0; i < tx->n_segments; i++) {
@@ -190,6 +187,9 @@ static bool widen(const struct segment *segment,
     if (low > *from || high < *end) {
         return false;
     }
+    if (segment->unreadable) {
+        return true;
+    }
     if (*from <= segment->settled) {
         *from = page_from > low ? page_from : low;
     }
@@ -197,6 +197,28 @@ static bool widen(const struct segment *segment,
         *end = page_end < high ? page_end : high;
     }
     return true;
+}
+
+/* Give up of what was added around from..end-1 what has records. Those are
+ * tombstones, which no index knows: until the index is on stable storage they
+ * are all that keeps a deletion from being undone. */
+static void spare_tombstones(struct disk *disk,
+                             const struct segment *segment,
+                             uint32_t from,
+                             uint32_t end,
+                             uint32_t *wide_from,
+                             uint32_t *wide_end)
+{
+    uint32_t at = *wide_from;
+    struct record record;
+
+    while (segment_find_record(disk, segment, at, from, &at, &record) == 0) {
+        at += record_size(record.length);
+        *wide_from = at < from ? at : from;
+    }
+    if (segment_find_record(disk, segment, end, *wide_end, &at, &record) == 0) {
+        *wide_end = at;
+    }
 }
 
 /* Erase `n` dead records that lie side by side. */
@@ -208,6 +230,8 @@ static int erase_run(struct index_tx *tx,
     uint32_t from = place_offset(rows[0].place);
     uint32_t end =
         place_offset(rows[n - 1].place) + record_size(rows[n - 1].length);
+    uint32_t wide_from = from;
+    uint32_t wide_end = end;
     struct index_row below;
     struct index_row above;
     struct segment *segment;
@@ -222,8 +246,10 @@ static int erase_run(struct index_tx *tx,
     if (rc < 0) {
         return rc == -ENOENT ? 0 : rc;
     }
-    if (widen(segment, &below, &above, &from, &end)) {
-        rc = segment_set_erase(&store->set, segment, from, end);
+    if (widen(segment, &below, &above, &wide_from, &wide_end)) {
+        spare_tombstones(store->disk, segment, from, end, &wide_from,
+                         &wide_end);
+        rc = segment_set_erase(&store->set, segment, wide_from, wide_end);
     } else {
         rc = block_store_check_index(store, -EBADMSG);
     }

@@ -5,7 +5,8 @@
  * what it has killed. Erasing comes before the commit: a crash between the two
  * finds the deletion in the log, above what the index covers, and repeats it.
  * It comes after all changes: what is erased around a dead record reaches to
- * the next live one, and those must all be known. */
+ * the next live one, and those must all be known. Tombstones stay until their
+ * segment goes. */
 #pragma once
 
 #include <stdbool.h>

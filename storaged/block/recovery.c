@@ -32,8 +32,16 @@ struct recovery {
     uint64_t n_gaps;    /* places where a header should have been */
 };
 
+/* The disk as a scan reads it: counts what could not be read. */
+struct watch {
+    struct disk disk;  /* first */
+    struct disk *real; /* borrowed: the store's */
+    uint64_t n_failed;
+};
+
 /* The scan of one segment. */
 struct scan {
+    struct watch watch;
     struct recovery *recovery; /* borrowed */
     struct segment *segment;   /* borrowed, in use */
     uint32_t size;             /* of the file, bytes */
@@ -197,7 +205,21 @@ static int push_deleted(struct recovery *recovery, const uint8_t *id)
     return 0;
 }
 
-/* Remember what a tombstone names, if it is sound. */
+static ssize_t watched_read(struct disk *disk,
+                            int fd,
+                            const struct iovec *iov,
+                            int n_iov,
+                            off_t offset,
+                            int flags)
+{
+    struct watch *watch = (struct watch *)disk;
+    ssize_t n = watch->real->read(watch->real, fd, iov, n_iov, offset, flags);
+
+    watch->n_failed += n < 0;
+    return n;
+}
+
+/* Remember what a tombstone names. Errors: -EBADMSG it is not sound; -ENOMEM */
 static int read_tombstone(struct scan *scan,
                           uint32_t offset,
                           const struct record *record)
@@ -210,13 +232,14 @@ static int read_tombstone(struct scan *scan,
     if (ids == NULL) {
         return -ENOMEM;
     }
-    n = segment_read(scan->recovery->store->disk, scan->segment,
+    n = segment_read(&scan->watch.disk, scan->segment,
                      offset + record_header_size(record->length), &iov, 1, 0);
-    if (n != (ssize_t)record->length ||
-        checksum_verify(ids, record->length, record->checksums) >= 0) {
+    if (n >= 0 &&
+        (n != (ssize_t)record->length ||
+         checksum_verify(ids, record->length, record->checksums) >= 0)) {
         rc = -EBADMSG;
     }
-    for (uint32_t at = 0; at + OBJECT_ID_SIZE <= record->length && rc == 0;
+    for (uint32_t at = 0; at + OBJECT_ID_SIZE <= n && rc == 0;
          at += OBJECT_ID_SIZE) {
         rc = push_deleted(scan->recovery, ids + at);
     }
@@ -224,8 +247,8 @@ static int read_tombstone(struct scan *scan,
     return rc;
 }
 
-/* Whether a record is all there. */
-static int check_record(const struct scan *scan,
+/* Whether a record is all there. One that cannot be read may be. */
+static int check_record(struct scan *scan,
                         uint32_t offset,
                         const struct record *record)
 {
@@ -234,12 +257,15 @@ static int check_record(const struct scan *scan,
     if (size > scan->size - offset) {
         return -EBADMSG;
     }
-    return scan->check_payload ? segment_verify(scan->recovery->store->disk,
-                                                scan->segment, offset, record)
-                               : 0;
+    return scan->check_payload &&
+                   segment_verify(&scan->watch.disk, scan->segment, offset,
+                                  record) == -EBADMSG
+               ? -EBADMSG
+               : 0;
 }
 
-/* Take in a record. Errors: -EBADMSG, -EIO it is not sound; -ENOSPC, -ENOMEM */
+/* Take in a record. Errors: -EBADMSG it is not sound; -EIO the index failed;
+ * -ENOSPC, -ENOMEM */
 static int take_record(struct scan *scan,
                        uint32_t offset,
                        const struct record *record)
@@ -272,13 +298,13 @@ static int drop_record(struct scan *scan, uint32_t offset, uint32_t end)
 }
 
 /* Whether something other than a hole lies at a place. */
-static bool has_bytes(const struct scan *scan, uint32_t offset)
+static bool has_bytes(struct scan *scan, uint32_t offset)
 {
     uint8_t bytes[RECORD_ALIGN] = { 0 };
     struct iovec iov = { bytes, sizeof bytes };
 
-    if (segment_read(scan->recovery->store->disk, scan->segment, offset, &iov,
-                     1, 0) < 0) {
+    if (segment_read(&scan->watch.disk, scan->segment, offset, &iov, 1, 0) <
+        0) {
         return true;
     }
     for (size_t i = 0; i < sizeof bytes; i++) {
@@ -291,13 +317,13 @@ static bool has_bytes(const struct scan *scan, uint32_t offset)
 
 static int scan_records(struct scan *scan, uint32_t from)
 {
-    struct block_store *store = scan->recovery->store;
     struct record record;
     uint32_t offset;
     int rc = 0;
 
-    while (rc == 0 && segment_find_record(store->disk, scan->segment, from,
-                                          scan->size, &offset, &record) == 0) {
+    while (rc == 0 &&
+           segment_find_record(&scan->watch.disk, scan->segment, from,
+                               scan->size, &offset, &record) == 0) {
         uint32_t end = offset + record_size(record.length);
 
         if (offset != from && has_bytes(scan, from)) {
@@ -306,9 +332,8 @@ static int scan_records(struct scan *scan, uint32_t from)
         rc = take_record(scan, offset, &record);
         if (rc == 0) {
             scan->end = end;
-        } else if (rc == -EBADMSG || rc == -EIO) {
-            rc = block_store_has_failed(store) ? rc
-                                               : drop_record(scan, offset, end);
+        } else if (rc == -EBADMSG) {
+            rc = drop_record(scan, offset, end);
         }
         from = end;
     }
@@ -329,6 +354,28 @@ static int cut_tail(struct scan *scan)
     return segment_set_cut(&store->set, scan->segment, scan->end);
 }
 
+/* What cannot be read now may be read at the next start: keep it all. */
+static void keep_unreadable(struct scan *scan)
+{
+    log_error("parts of a segment cannot be read, the next start tries again: "
+              "check the disk segment=%" PRIx64 " failed_reads=%" PRIu64,
+              scan->segment->number, scan->watch.n_failed);
+    segment_set_mark_unreadable(&scan->recovery->store->set, scan->segment);
+}
+
+/* After a sync that failed the kernel may keep pages as clean that the disk has
+ * never seen. A scan must not believe them, so let it read from the disk.
+ * Whether this sync succeeds does not matter: what it cannot write is not
+ * found. */
+static void drop_cached(const struct scan *scan)
+{
+    const struct segment *segment = scan->segment;
+    off_t from = (off_t)(segment->covered & ~(PAGE_LIMIT - 1));
+
+    (void)scan->watch.real->sync(scan->watch.real, segment->fd);
+    (void)posix_fadvise(segment->fd, from, 0, POSIX_FADV_DONTNEED);
+}
+
 static int scan_segment(struct scan *scan, bool is_last)
 {
     struct block_store *store = scan->recovery->store;
@@ -336,10 +383,13 @@ static int scan_segment(struct scan *scan, bool is_last)
     int rc = index_tx_forget(&scan->recovery->tx, segment, segment->covered);
 
     scan->end = segment->covered;
+    drop_cached(scan);
     if (rc == 0) {
         rc = scan_records(scan, segment->covered);
     }
-    if (rc == 0 && is_last) {
+    if (rc == 0 && scan->watch.n_failed > 0) {
+        keep_unreadable(scan);
+    } else if (rc == 0 && is_last) {
         rc = cut_tail(scan);
     }
     if (rc == 0) {
@@ -353,7 +403,8 @@ static int recover_segment(struct recovery *recovery,
                            bool is_last)
 {
     struct block_store *store = recovery->store;
-    struct scan scan = { .recovery = recovery };
+    struct scan scan = { .watch = { *store->disk, store->disk, 0 },
+                         .recovery = recovery };
     struct stat status;
     int rc;
 
@@ -379,6 +430,7 @@ static int recover_segment(struct recovery *recovery,
         scan.size = status.st_size < (off_t)segment->tail
                         ? (uint32_t)status.st_size
                         : segment->tail;
+        scan.watch.disk.read = watched_read;
         scan.check_payload = is_last || !recovery->is_new;
         rc = scan_segment(&scan, is_last);
     }

@@ -4,7 +4,9 @@
  * when it is new. What a scan finds is believed if the header is sound and, in
  * what the last process may have been writing when it ended, the payload too.
  * What is not is skipped up to the next header; behind the last one it is cut
- * off. Tombstones apply to all records, wherever they are. */
+ * off. Tombstones apply to all records, wherever they are. A segment that
+ * cannot be read everywhere is left as it is, and scanned again at the next
+ * start. */
 #pragma once
 
 #include <stdbool.h>

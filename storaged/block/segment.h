@@ -24,6 +24,9 @@
 /* "<16 digits>-<16 digits>.seg" and NUL. */
 #define SEGMENT_NAME_SIZE 38u
 
+/* At least the page or block of any filesystem. */
+#define PAGE_LIMIT 65536u
+
 /* A place in the store: segment and offset in one number; later records have
  * greater places. */
 #define PLACE_BITS 22u
@@ -44,6 +47,9 @@ struct segment {
                              the set's lock */
     bool removed;         /* unlinked; goes with its last user. Guard: the set's
                              lock */
+    bool unreadable;      /* start-up could not read parts of it: it is not
+                             appended to, not covered further, not unlinked.
+                             Guard: the set's lock */
     bool measured;        /* allocated is right. Guard: the set's lock */
     uint64_t allocated;   /* bytes on the disk. Guard: the set's lock */
     uint32_t settled;     /* below it no put was under way when the open

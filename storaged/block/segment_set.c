@@ -109,6 +109,7 @@ int segment_set_add(struct segment_set *set,
     if (rc == 0) {
         segment->tail = tail;
         segment->written_out = tail;
+        set->dir_dirty = true;
         set->active = tail < set->size_max ? segment : NULL;
     }
     (void)pthread_mutex_unlock(&set->lock);
@@ -361,6 +362,10 @@ void segment_set_snapshot(struct segment_set *set)
                                                              : segment->synced;
         segment->quiet =
             segment->settled == segment->tail && segment != set->active;
+        if (segment->unreadable) {
+            segment->stable = 0;
+            segment->quiet = false;
+        }
     }
     (void)pthread_mutex_unlock(&set->lock);
 }
@@ -417,6 +422,17 @@ void segment_set_seal(struct segment_set *set)
     (void)pthread_mutex_unlock(&set->lock);
 }
 
+void segment_set_mark_unreadable(struct segment_set *set,
+                                 struct segment *segment)
+{
+    (void)pthread_mutex_lock(&set->lock);
+    segment->unreadable = true;
+    if (set->active == segment) {
+        set->active = NULL;
+    }
+    (void)pthread_mutex_unlock(&set->lock);
+}
+
 int segment_set_erase(struct segment_set *set,
                       struct segment *segment,
                       uint32_t from,
@@ -467,6 +483,15 @@ static int collect_dirty(struct segment_set *set,
     return rc;
 }
 
+/* A disk that lacks memory has failed like any other: -ENOMEM would say that
+ * nothing was tried. */
+static int sync_file(struct segment_set *set, int fd)
+{
+    int rc = set->disk->sync(set->disk, fd);
+
+    return rc == -ENOMEM ? -EIO : rc;
+}
+
 static int sync_directory(struct segment_set *set)
 {
     bool dirty;
@@ -475,7 +500,7 @@ static int sync_directory(struct segment_set *set)
     dirty = set->dir_dirty;
     set->dir_dirty = false;
     (void)pthread_mutex_unlock(&set->lock);
-    return dirty ? set->disk->sync(set->disk, set->dir_fd) : 0;
+    return dirty ? sync_file(set, set->dir_fd) : 0;
 }
 
 int segment_set_sync(struct segment_set *set)
@@ -488,7 +513,7 @@ int segment_set_sync(struct segment_set *set)
     for (size_t i = 0; i < n_targets; i++) {
         struct segment *segment = targets[i].segment;
 
-        sync_rc = set->disk->sync(set->disk, segment->fd);
+        sync_rc = sync_file(set, segment->fd);
         (void)pthread_mutex_lock(&set->lock);
         if (sync_rc < 0) {
             rc = sync_rc;

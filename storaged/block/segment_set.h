@@ -41,7 +41,9 @@ struct segment_set {
     uint64_t tick;              /* counts uses */
     int64_t dirty_since_ms;     /* clock_mono_ms() of the oldest change that no
                                    sync has covered; 0: none */
-    bool dir_dirty;             /* a segment was created or unlinked */
+    bool dir_dirty;             /* a segment was created or unlinked, or found,
+                                   and nobody knows whether its name is synced
+                                 */
 };
 
 /* Takes over `dir_fd`, also on failure. `size_max` is at most SEGMENT_SIZE_MAX
@@ -107,6 +109,11 @@ void segment_set_mark_synced(struct segment_set *set, struct segment *segment);
 /* No more records go to the active segment. For start-up. */
 void segment_set_seal(struct segment_set *set);
 
+/* Parts of a segment could not be read: there may be records in them. For
+ * start-up. */
+void segment_set_mark_unreadable(struct segment_set *set,
+                                 struct segment *segment);
+
 /* Erase from..end-1 of a segment in use. Errors: those of segment_erase(). */
 MUST_CHECK int segment_set_erase(struct segment_set *set,
                                  struct segment *segment,
@@ -114,8 +121,9 @@ MUST_CHECK int segment_set_erase(struct segment_set *set,
                                  uint32_t end);
 
 /* Bring all that has been settled and erased so far to stable storage. One call
- * at a time. Errors: -EIO, -ENOSPC ...: what was written since the last success
- * may be lost, and asking again would not tell. */
+ * at a time. Errors: -ENOMEM nothing was done; -EIO, -ENOSPC ...: what was
+ * written since the last success may be lost, and asking again would not tell.
+ */
 MUST_CHECK int segment_set_sync(struct segment_set *set);
 
 /* If at least `size` bytes have been written to the active segment since the

@@ -3,10 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,9 +35,17 @@ static ssize_t fault_read(struct disk *disk,
 {
     struct fault_disk *fault = (struct fault_disk *)disk;
     struct disk *real = disk_system();
+    off_t end = offset;
 
+    for (int i = 0; i < n_iov; i++) {
+        end += (off_t)iov[i].iov_len;
+    }
     if (fault->fail_read != 0) {
         return fault->fail_read;
+    }
+    if (fault->bad_place >= offset && fault->bad_place < end &&
+        fault->bad_place > 0) {
+        return -EIO;
     }
     return real->read(real, fd, iov, n_iov, offset, flags);
 }
@@ -77,8 +87,13 @@ static int fault_sync(struct disk *disk, int fd)
     struct fault_disk *fault = (struct fault_disk *)disk;
     struct disk *real = disk_system();
     const struct timespec time = { 0, fault->sync_ms * 1000000L };
+    struct stat status;
 
     (void)__atomic_add_fetch(&fault->n_syncs, 1, __ATOMIC_RELAXED);
+    if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+        (void)__atomic_add_fetch(&fault->n_directory_syncs, 1,
+                                 __ATOMIC_RELAXED);
+    }
     if (fault->sync_ms > 0) {
         (void)nanosleep(&time, NULL);
     }
@@ -91,7 +106,7 @@ static int fault_sync(struct disk *disk, int fd)
     fault->n_held--;
     (void)pthread_mutex_unlock(&fault->lock);
     if (hits(&fault->fail_sync_in)) {
-        return -EIO;
+        return fault->sync_error != 0 ? fault->sync_error : -EIO;
     }
     return real->sync(real, fd);
 }
@@ -266,6 +281,44 @@ const char *fixture_index(const char *suffix, char ret_path[128])
 {
     (void)snprintf(ret_path, 128, "%s/index.db%s", fixture_dir, suffix);
     return ret_path;
+}
+
+void fixture_lose_index(void)
+{
+    char path[128];
+
+    (void)unlink(fixture_index("-wal", path));
+    (void)unlink(fixture_index("-shm", path));
+    ck_assert_int_eq(unlink(fixture_index("", path)), 0);
+}
+
+size_t fixture_run_and_kill(void (*work)(struct block_store *store, int fd),
+                            uint8_t *ret_bytes,
+                            size_t size)
+{
+    int pipe_fds[2];
+    int status;
+    size_t n = 0;
+    ssize_t step;
+    pid_t pid;
+
+    ck_assert_int_eq(pipe(pipe_fds), 0);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        (void)close(pipe_fds[0]);
+        work(fixture_open(), pipe_fds[1]);
+        (void)kill(getpid(), SIGKILL);
+    }
+    (void)close(pipe_fds[1]);
+    while (n < size &&
+           (step = read(pipe_fds[0], ret_bytes + n, size - n)) > 0) {
+        n += (size_t)step;
+    }
+    (void)close(pipe_fds[0]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    return n;
 }
 
 uint64_t fixture_disk_usage(void)

@@ -12,16 +12,20 @@
 /* Fails on demand; zero-initialise, then fault_disk_init(). All counts are
  * atomic. */
 struct fault_disk {
-    struct disk disk;  /* the seam; first */
-    int fail_write_in; /* the n-th write from now fails; 0: none */
-    int write_error;   /* with this negative errno */
-    int write_first;   /* after writing this many bytes of it, then failing */
-    int fail_sync_in;  /* the n-th sync from now fails with -EIO; 0: none */
-    int fail_read;     /* reads fail with this negative errno; 0: none */
-    int skip_write_in; /* the n-th write from now never comes back; 0: none */
-    int sync_ms;       /* how long a sync takes */
-    int n_syncs;       /* so far */
-    pthread_mutex_t lock; /* guards what follows */
+    struct disk disk;   /* the seam; first */
+    int fail_write_in;  /* the n-th write from now fails; 0: none */
+    int write_error;    /* with this negative errno */
+    int write_first;    /* after writing this many bytes of it, then failing */
+    int fail_sync_in;   /* the n-th sync from now fails; 0: none */
+    int sync_error;     /* with this negative errno; 0: -EIO */
+    int fail_read;      /* reads fail with this negative errno; 0: none */
+    uint32_t bad_place; /* reads of the byte at this offset of any file fail
+                           with -EIO; 0: none */
+    int skip_write_in;  /* the n-th write from now never comes back; 0: none */
+    int sync_ms;        /* how long a sync takes */
+    int n_syncs;        /* so far */
+    int n_directory_syncs; /* those of a directory */
+    pthread_mutex_t lock;  /* guards what follows */
     pthread_cond_t changed;
     bool holds_syncs; /* syncs wait for fault_disk_release() */
     unsigned n_held;  /* syncs that wait */
@@ -72,6 +76,15 @@ bool fixture_segment(unsigned n, char ret_path[128]);
 
 /* Path of the index, with a suffix. */
 const char *fixture_index(const char *suffix, char ret_path[128]);
+
+/* Remove the index. */
+void fixture_lose_index(void);
+
+/* Run `work` on a new store in a process that then kills itself. What it
+ * writes to `fd`, up to `size` bytes, comes back; returns their number. */
+size_t fixture_run_and_kill(void (*work)(struct block_store *store, int fd),
+                            uint8_t *ret_bytes,
+                            size_t size);
 
 /* Bytes that the segments take on the disk. */
 uint64_t fixture_disk_usage(void);

@@ -56,15 +56,6 @@ static void flip(const char *path, off_t offset, uint8_t mask)
     (void)close(fd);
 }
 
-static void lose_index(void)
-{
-    char path[128];
-
-    (void)unlink(fixture_index("-wal", path));
-    (void)unlink(fixture_index("-shm", path));
-    ck_assert_int_eq(unlink(fixture_index("", path)), 0);
-}
-
 /* What happens to the index between two runs. */
 enum harm {
     UNHARMED,
@@ -103,7 +94,7 @@ static void harm_index(enum harm harm)
         break;
     }
     if (harm == LOST) {
-        lose_index();
+        fixture_lose_index();
     } else if (harm != UNHARMED) {
         write_file(path, bytes, size);
     }
@@ -198,7 +189,7 @@ START_TEST(tombstone_kills_whatever_the_order)
     put_many(store, 1, 10);
     put_many(store, 2, 10);
     block_store_close(store);
-    lose_index();
+    fixture_lose_index();
     store = fixture_open();
     check_many(store, 1, 10, -ENOENT);
     check_many(store, 2, 10, 0);
@@ -230,7 +221,7 @@ START_TEST(removed_segment_takes_no_tombstone_with_it_that_is_needed)
                          store, &(struct object_id){ 7, 3 }, 1, &n_blocks),
                      0);
     block_store_close(store);
-    lose_index();
+    fixture_lose_index();
     store = fixture_open();
     for (uint32_t i = 0; i < 100; i++) {
         struct block_key key = fixture_key(1 + i % 2, i, 0);
@@ -245,37 +236,6 @@ START_TEST(removed_segment_takes_no_tombstone_with_it_that_is_needed)
 END_TEST
 
 /* ------------------------------------------------------------ abrupt ends */
-
-/* Run `work` on a new store in a process that then kills itself. What it
- * writes to `fd` comes back. */
-static size_t run_and_kill(void (*work)(struct block_store *store, int fd),
-                           uint8_t *ret_bytes,
-                           size_t size)
-{
-    int pipe_fds[2];
-    int status;
-    size_t n = 0;
-    ssize_t step;
-    pid_t pid;
-
-    ck_assert_int_eq(pipe(pipe_fds), 0);
-    pid = fork();
-    ck_assert_int_ge(pid, 0);
-    if (pid == 0) {
-        (void)close(pipe_fds[0]);
-        work(fixture_open(), pipe_fds[1]);
-        (void)kill(getpid(), SIGKILL);
-    }
-    (void)close(pipe_fds[1]);
-    while (n < size &&
-           (step = read(pipe_fds[0], ret_bytes + n, size - n)) > 0) {
-        n += (size_t)step;
-    }
-    (void)close(pipe_fds[0]);
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    return n;
-}
 
 /* What a killed process has done; a byte each. */
 enum event {
@@ -317,7 +277,7 @@ START_TEST(what_was_acknowledged_survives_being_killed)
     uint64_t n_deleted = 0;
 
     fixture_options.segment_size = 2 << 20;
-    n = run_and_kill(put_until_killed, events, sizeof events);
+    n = fixture_run_and_kill(put_until_killed, events, sizeof events);
     if (_i == 1) {
         harm_index(LOST);
     }
@@ -454,7 +414,7 @@ START_TEST(hole_left_by_a_crash_is_skipped)
 
     fault_disk_init(&disk);
     fixture_options.disk = &disk.disk;
-    (void)run_and_kill(leave_hole, none, sizeof none);
+    (void)fixture_run_and_kill(leave_hole, none, sizeof none);
     if (_i == 1) {
         harm_index(LOST);
     }
@@ -495,7 +455,7 @@ START_TEST(tail_torn_anywhere_is_dropped)
     bytes = read_file(path, &size);
     ck_assert_uint_eq(size, record_size(100) + full);
     for (uint32_t cut = 0; cut <= full; cut += step) {
-        lose_index();
+        fixture_lose_index();
         write_file(path, bytes, record_size(100) + cut);
         store = fixture_open();
         ck_assert_int_eq(fixture_check(store, &kept, 0, 100), 0);
@@ -525,7 +485,7 @@ START_TEST(tail_with_a_wrong_byte_is_dropped)
     ck_assert_int_eq(fixture_put(store, &torn, 0, 300), 0);
     block_store_close(store);
     ck_assert(fixture_segment(0, path));
-    lose_index();
+    fixture_lose_index();
     flip(path, (off_t)(record_size(100) + (uint32_t)_i * full / 10), 4);
     store = fixture_open();
     ck_assert_int_eq(fixture_check(store, &kept, 0, 100), 0);
@@ -554,7 +514,7 @@ START_TEST(flipped_bit_never_gives_wrong_bytes)
     flip(path, (off_t)(fixture_random(&state) % size),
          (uint8_t)(1 << fixture_random(&state) % 8));
     if (_i % 2 == 1) {
-        lose_index();
+        fixture_lose_index();
     }
     store = fixture_open();
     for (uint32_t i = 0; i < 50; i++) {
@@ -581,7 +541,7 @@ START_TEST(blocks_behind_a_damaged_header_are_found)
     put_many(store, 1, 30);
     block_store_close(store);
     ck_assert(fixture_segment(0, path));
-    lose_index();
+    fixture_lose_index();
     flip(path, at + _i, 0x10);
     store = fixture_open();
     for (uint32_t i = 0; i < 30; i++) {
@@ -621,7 +581,7 @@ START_TEST(record_inside_a_block_is_not_taken_for_one)
     block_store_close(store);
     free(iov.iov_base);
     ck_assert(fixture_segment(0, path));
-    lose_index();
+    fixture_lose_index();
     flip(path, 20, 1);
     store = fixture_open();
     ck_assert_int_eq(fixture_check(store, &inner, 9, 2000), 0);
@@ -652,7 +612,7 @@ START_TEST(damaged_block_is_replaced_by_putting_it_again)
         ck_assert_uint_eq(stats.n_blocks, 10);
         block_store_close(store);
         if (round == 1) {
-            lose_index();
+            fixture_lose_index();
         }
         store = fixture_open();
     }

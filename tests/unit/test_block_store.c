@@ -632,6 +632,8 @@ START_TEST(write_error_stops_writing_but_not_reading)
 }
 END_TEST
 
+static const int sync_errors[] = { -EIO, -ENOSPC, -ENOMEM };
+
 START_TEST(sync_error_is_never_forgotten)
 {
     struct block_store *store;
@@ -642,6 +644,7 @@ START_TEST(sync_error_is_never_forgotten)
     fixture_options.disk = &disk.disk;
     store = fixture_open();
     ck_assert_int_eq(fixture_put(store, &key, 0, 5000), 0);
+    disk.sync_error = sync_errors[_i];
     disk.fail_sync_in = 1;
     ck_assert_int_eq(block_store_sync(store), -EIO);
     ck_assert_int_eq(block_store_sync(store), -EIO);
@@ -705,7 +708,8 @@ static Suite *block_store_suite(void)
                         N(written_before));
     tcase_add_test(trouble, really_full_disk_refuses_puts_and_can_be_emptied);
     tcase_add_test(trouble, write_error_stops_writing_but_not_reading);
-    tcase_add_test(trouble, sync_error_is_never_forgotten);
+    tcase_add_loop_test(trouble, sync_error_is_never_forgotten, 0,
+                        N(sync_errors));
     tcase_add_test(trouble, read_error_is_told_and_passes);
     suite_add_tcase(suite, basic);
     suite_add_tcase(suite, deleting);
