@@ -184,6 +184,10 @@ static int share_extents(struct file *source,
     (void)pthread_mutex_lock(&file->flush_lock);
     rc = file_flush_held(file, FLUSH_COMMIT);
     if (rc == 0) {
+        /* The source's blocks may not be durable yet. */
+        rc = unsynced_share(file->store->unsynced, source->ino, file->ino);
+    }
+    if (rc == 0) {
         rc = meta->clone(meta, source->ino, source_offset, file->ino, offset,
                          length, ret_length, &attr);
     }

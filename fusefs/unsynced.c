@@ -60,7 +60,10 @@ void unsynced_free(struct unsynced *list)
     free(list);
 }
 
-int unsynced_add(struct unsynced *list, uint64_t ino, struct log_object *object)
+static int add_locked(struct unsynced *list,
+                      uint64_t ino,
+                      struct log_object *object,
+                      int64_t since_ms)
 {
     struct entry *entry = calloc(1, sizeof *entry);
 
@@ -69,13 +72,48 @@ int unsynced_add(struct unsynced *list, uint64_t ino, struct log_object *object)
     }
     entry->ino = ino;
     entry->object = log_object_ref(object);
-    entry->since_ms = clock_mono_ms();
-    (void)pthread_mutex_lock(&list->lock);
+    entry->since_ms = since_ms;
     *list->last = entry;
     list->last = &entry->next;
     list->count++;
-    (void)pthread_mutex_unlock(&list->lock);
     return 0;
+}
+
+int unsynced_add(struct unsynced *list, uint64_t ino, struct log_object *object)
+{
+    int64_t now_ms = clock_mono_ms();
+    int rc;
+
+    (void)pthread_mutex_lock(&list->lock);
+    rc = add_locked(list, ino, object, now_ms);
+    (void)pthread_mutex_unlock(&list->lock);
+    return rc;
+}
+
+static bool has_locked(const struct unsynced *list,
+                       uint64_t ino,
+                       const struct log_object *object)
+{
+    for (const struct entry *e = list->first; e != NULL; e = e->next) {
+        if (e->ino == ino && e->object == object) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int unsynced_share(struct unsynced *list, uint64_t source, uint64_t ino)
+{
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&list->lock);
+    for (struct entry *e = list->first; e != NULL && rc == 0; e = e->next) {
+        if (e->ino == source && !has_locked(list, ino, e->object)) {
+            rc = add_locked(list, ino, e->object, e->since_ms);
+        }
+    }
+    (void)pthread_mutex_unlock(&list->lock);
+    return rc;
 }
 
 static bool is_wanted(const struct entry *entry,

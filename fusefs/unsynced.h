@@ -22,6 +22,12 @@ MUST_CHECK int unsynced_add(struct unsynced *list,
                             uint64_t ino,
                             struct log_object *object);
 
+/* `ino` has taken over extents of the file `source`: what that one has waits
+ * for both of them. Errors: -ENOMEM */
+MUST_CHECK int unsynced_share(struct unsynced *list,
+                              uint64_t source,
+                              uint64_t ino);
+
 #define UNSYNCED_ALL 0u /* no inode has this number */
 
 /* Make durable what the file has, or all files have, unless it was added after

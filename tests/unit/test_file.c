@@ -630,6 +630,27 @@ START_TEST(a_clone_shares_or_copies)
 }
 END_TEST
 
+START_TEST(fsync_of_a_clone_syncs_the_blocks_that_it_shares)
+{
+    struct file *source = create_file(INO);
+    struct file *file = create_file(INO + 1);
+    uint64_t done;
+
+    ck_assert_int_eq(write_at(source, 0, MIB), 0);
+    if (_i == 0) {
+        ck_assert_int_eq(file_flush(source), 0);
+    }
+    ck_assert_int_eq(file_clone(source, 0, file, 0, MIB, &done), 0);
+    ck_assert_uint_eq(done, MIB);
+    ck_assert_uint_eq(counts_now().n_clones, 1);
+    ck_assert_uint_eq(counts_now().n_block_syncs, 0);
+    ck_assert_int_eq(file_fsync(file), 0);
+    ck_assert_uint_eq(counts_now().n_block_syncs, FAKE_FILE_NODES);
+    file_put(source);
+    file_put(file);
+}
+END_TEST
+
 /* ------------------------------------------------------------------- reading
  */
 
@@ -886,6 +907,8 @@ static void add_changing(Suite *suite)
     tcase_add_test(tcase, holes_are_told_apart_from_data);
     tcase_add_test(tcase, a_late_flush_does_not_move_an_mtime_that_was_set);
     tcase_add_loop_test(tcase, a_clone_shares_or_copies, 0, 3);
+    tcase_add_loop_test(tcase, fsync_of_a_clone_syncs_the_blocks_that_it_shares,
+                        0, 2);
 }
 
 static void add_reading(Suite *suite)
