@@ -71,6 +71,19 @@ int file_get(struct file_store *store, uint64_t ino, struct file **ret_file)
     return *ret_file != NULL ? 0 : -ENOMEM;
 }
 
+struct file *file_find(struct file_store *store, uint64_t ino)
+{
+    struct file *file;
+
+    (void)pthread_mutex_lock(&store->lock);
+    file = *find_locked(store, ino);
+    if (file != NULL) {
+        file->refs++;
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+    return file;
+}
+
 void file_ref(struct file *file)
 {
     (void)pthread_mutex_lock(&file->store->lock);

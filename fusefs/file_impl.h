@@ -85,6 +85,7 @@ struct file_store {
     pthread_cond_t wake;         /* writeback has something to do at once */
     bool stopping;               /* writeback ends */
     bool hurry;                  /* a file is to be flushed at once */
+    int lost_error;              /* data will not be durable: tell once; or 0 */
     struct file *dirty_first;    /* dirty for longest */
     struct file *dirty_last;     /* dirty since lately */
     struct file *buckets[FILE_BUCKETS];
@@ -95,6 +96,9 @@ struct file_store {
 
 /* The file's own reference of itself. */
 void file_ref(struct file *file);
+
+/* The file if it is known here, with a reference; else NULL. */
+struct file *file_find(struct file_store *store, uint64_t ino);
 
 /* There is something to flush: put the file in the store's list of dirty ones,
  * where it stays, with a reference, until nothing is pending or being flushed.

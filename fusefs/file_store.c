@@ -108,6 +108,33 @@ static bool wait_tick(struct file_store *store)
     return goes_on;
 }
 
+/* Objects that will not become durable: whoever asks next for durability of
+ * their files, or of all, is told. */
+static void give_up_unsynced(struct file_store *store)
+{
+    uint64_t inos[FLUSH_FILES_MAX];
+    size_t n = unsynced_give_up(store->unsynced, SYNC_TRIES_MAX, inos,
+                                FLUSH_FILES_MAX);
+
+    if (n == 0) {
+        return;
+    }
+    log_error("data may not be durable objects=%zu", n);
+    for (size_t i = 0; i < n; i++) {
+        struct file *file = file_find(store, inos[i]);
+
+        if (file != NULL) {
+            (void)pthread_mutex_lock(&file->lock);
+            file->lost_error = -EIO;
+            (void)pthread_mutex_unlock(&file->lock);
+            file_put(file);
+        }
+    }
+    (void)pthread_mutex_lock(&store->lock);
+    store->lost_error = -EIO;
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
 static void *run_writeback(void *argument)
 {
     struct file_store *store = argument;
@@ -129,10 +156,7 @@ static void *run_writeback(void *argument)
         if (rc != 0) {
             log_trouble(&sync_limit, "cannot make data durable", rc);
         }
-        n = unsynced_give_up(store->unsynced, SYNC_TRIES_MAX);
-        if (n > 0) {
-            log_error("data may not be durable objects=%zu", n);
-        }
+        give_up_unsynced(store);
     }
     return NULL;
 }
@@ -340,6 +364,10 @@ int file_store_sync(struct file_store *store, uint64_t *ret_lost)
     rc = rc != 0 ? rc : sync_rc;
     sync_rc = meta->sync(meta);
     rc = rc != 0 ? rc : sync_rc;
+    (void)pthread_mutex_lock(&store->lock);
+    rc = rc != 0 ? rc : store->lost_error;
+    store->lost_error = 0;
+    (void)pthread_mutex_unlock(&store->lock);
     *ret_lost = rc != 0 ? count_pending(store) : 0;
     return rc;
 }

@@ -200,16 +200,19 @@ int unsynced_sync(struct unsynced *list, uint64_t ino, int64_t before_ms)
     return rc;
 }
 
-size_t unsynced_give_up(struct unsynced *list, unsigned tries_max)
+size_t unsynced_give_up(struct unsynced *list,
+                        unsigned tries_max,
+                        uint64_t *ret_inos,
+                        size_t max)
 {
     struct entry **at = &list->first;
     size_t n = 0;
 
     (void)pthread_mutex_lock(&list->lock);
-    while (*at != NULL) {
+    while (*at != NULL && n < max) {
         if ((*at)->tries >= tries_max) {
+            ret_inos[n++] = (*at)->ino;
             remove_locked(list, at);
-            n++;
         } else {
             at = &(*at)->next;
         }

@@ -37,5 +37,9 @@ MUST_CHECK int unsynced_sync(struct unsynced *list,
                              uint64_t ino,
                              int64_t before_ms);
 
-/* Give up objects that failed to sync this often; returns how many. */
-size_t unsynced_give_up(struct unsynced *list, unsigned tries_max);
+/* Give up objects that failed to sync this often, at most `max`; returns how
+ * many. `ret_inos` are the files, one for each object. */
+size_t unsynced_give_up(struct unsynced *list,
+                        unsigned tries_max,
+                        uint64_t *ret_inos,
+                        size_t max);

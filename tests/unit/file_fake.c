@@ -23,6 +23,7 @@ struct block {
     struct block_key key;
     uint32_t node;
     uint32_t length;
+    bool is_synced;
     uint8_t data[];
 };
 
@@ -70,6 +71,7 @@ struct file_fake {
     struct block *buckets[N_BUCKETS];
     struct queue *queues;
     enum file_fake_mode modes[FAKE_FILE_NODES + 1];
+    uint64_t instance; /* of all nodes */
     pthread_mutex_t meta_lock;
     struct fake_inode inodes[INO_MAX];
     struct fake_object objects[OBJECTS_MAX];
@@ -131,6 +133,7 @@ static int put_block(struct file_fake *fake, struct block_op *op)
     block->key = op->key;
     block->node = op->node;
     block->length = op->length;
+    block->is_synced = false;
     memcpy(block->data, op->buf->data + op->buf_offset, op->length);
     if (*at != NULL) {
         block->next = (*at)->next;
@@ -164,6 +167,15 @@ static int get_block(struct file_fake *fake, struct block_op *op)
     return 0;
 }
 
+static void sync_node(struct file_fake *fake, uint32_t node)
+{
+    for (size_t i = 0; i < N_BUCKETS; i++) {
+        for (struct block *b = fake->buckets[i]; b != NULL; b = b->next) {
+            b->is_synced = b->is_synced || b->node == node;
+        }
+    }
+}
+
 static void start(struct block_io *io,
                   struct block_queue *block_queue,
                   struct block_op *op)
@@ -172,7 +184,7 @@ static void start(struct block_io *io,
     struct queue *queue = (struct queue *)block_queue;
 
     (void)pthread_mutex_lock(&fake->node_lock);
-    op->result_instance = 1;
+    op->result_instance = fake->instance;
     if (fake->modes[op->node] == FAKE_GONE) {
         op->rc = -EHOSTUNREACH;
     } else if (op->type == BLOCK_PUT) {
@@ -181,6 +193,7 @@ static void start(struct block_io *io,
         op->rc = get_block(fake, op);
     } else {
         fake->counts.n_block_syncs++;
+        sync_node(fake, op->node);
         op->rc = 0;
     }
     (void)pthread_mutex_unlock(&fake->node_lock);
@@ -243,6 +256,7 @@ static struct block_queue *get_queue(struct block_io *io)
     return (struct block_queue *)queue;
 }
 
+/* Delete the blocks of the object; NULL: all that are not synced. */
 static void delete_blocks(struct file_fake *fake, const struct object_id *id)
 {
     (void)pthread_mutex_lock(&fake->node_lock);
@@ -252,7 +266,8 @@ static void delete_blocks(struct file_fake *fake, const struct object_id *id)
         while (*at != NULL) {
             struct block *block = *at;
 
-            if (object_id_compare(&block->key.object, id) == 0) {
+            if (id != NULL ? object_id_compare(&block->key.object, id) == 0
+                           : !block->is_synced) {
                 *at = block->next;
                 free(block);
             } else {
@@ -260,6 +275,14 @@ static void delete_blocks(struct file_fake *fake, const struct object_id *id)
             }
         }
     }
+    (void)pthread_mutex_unlock(&fake->node_lock);
+}
+
+void file_fake_lose_blocks(struct file_fake *fake)
+{
+    delete_blocks(fake, NULL);
+    (void)pthread_mutex_lock(&fake->node_lock);
+    fake->instance++;
     (void)pthread_mutex_unlock(&fake->node_lock);
 }
 
@@ -770,6 +793,7 @@ struct file_fake *file_fake_new(const struct file_fake_config *config)
     assert(fake != NULL);
     fake->config = *config;
     fake->page = 8192;
+    fake->instance = 1;
     (void)pthread_key_create(&fake->key, NULL);
     (void)pthread_mutex_init(&fake->node_lock, NULL);
     (void)pthread_mutex_init(&fake->meta_lock, NULL);

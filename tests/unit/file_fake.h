@@ -38,6 +38,10 @@ void file_fake_set_node(struct file_fake *fake,
                         enum file_fake_mode mode);
 void file_fake_set_all(struct file_fake *fake, enum file_fake_mode mode);
 
+/* The nodes have lost power: all start anew, without the blocks that were not
+ * synced. */
+void file_fake_lose_blocks(struct file_fake *fake);
+
 /* The next commits fail, `n` of them, with `rc`; `applied`: after they have
  * taken effect. */
 void file_fake_fail_commits(struct file_fake *fake,

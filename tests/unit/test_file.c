@@ -477,6 +477,26 @@ START_TEST(an_unreadable_range_is_an_error_never_zeros)
 }
 END_TEST
 
+START_TEST(giving_up_on_durability_is_told)
+{
+    struct file *file = create_file(INO);
+    uint64_t lost;
+
+    ck_assert_int_eq(write_at(file, 0, MIB), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    file_fake_lose_blocks(fake);
+    /* The background gives up after about three. */
+    for (int i = 0; i < 12; i++) {
+        pause_ms(500);
+    }
+    ck_assert_int_eq(file_fsync(file), -EIO);
+    ck_assert_int_eq(file_fsync(file), 0);
+    ck_assert_int_eq(file_store_sync(file_fake_store(fake), &lost), -EIO);
+    ck_assert_int_eq(file_store_sync(file_fake_store(fake), &lost), 0);
+    file_put(file);
+}
+END_TEST
+
 START_TEST(thousands_of_dirty_files_stay_within_the_memory)
 {
     enum {
@@ -895,6 +915,7 @@ static void add_trouble(Suite *suite)
     tcase_add_test(tcase, an_error_of_the_background_is_told_once_by_a_write);
     tcase_add_test(tcase,
                    writes_fail_when_memory_is_full_of_what_cannot_be_stored);
+    tcase_add_test(tcase, giving_up_on_durability_is_told);
     tcase_add_test(tcase, an_unreadable_range_is_an_error_never_zeros);
 }
 
