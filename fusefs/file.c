@@ -84,13 +84,6 @@ struct file *file_find(struct file_store *store, uint64_t ino)
     return file;
 }
 
-void file_ref(struct file *file)
-{
-    (void)pthread_mutex_lock(&file->store->lock);
-    file->refs++;
-    (void)pthread_mutex_unlock(&file->store->lock);
-}
-
 void file_put(struct file *file)
 {
     struct file_store *store = file->store;

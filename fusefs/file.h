@@ -185,7 +185,7 @@ MUST_CHECK int file_fsync(struct file *file);
  * durable as the rename. */
 MUST_CHECK int file_sync_data(struct file *file);
 
-/* truncate(2); flushes what is pending first. `mtime_ns` is the new mtime. */
+/* truncate(2); `mtime_ns` is the new mtime. */
 MUST_CHECK int file_truncate(struct file *file,
                              uint64_t size,
                              int64_t mtime_ns);

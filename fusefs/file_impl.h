@@ -80,7 +80,7 @@ struct file_store {
     struct read_cache *cache;    /* owned */
     struct unsynced *unsynced;   /* owned */
     uint64_t ahead_max;          /* bytes of read-ahead per stream */
-    pthread_t writeback;         /* runs writeback.c */
+    pthread_t writeback;         /* runs run_writeback() */
     pthread_mutex_t lock;        /* guards all below */
     pthread_cond_t wake;         /* writeback has something to do at once */
     bool stopping;               /* writeback ends */
@@ -93,9 +93,6 @@ struct file_store {
 
 /* file.c --------------------------------------------------------------------
  */
-
-/* The file's own reference of itself. */
-void file_ref(struct file *file);
 
 /* The file if it is known here, with a reference; else NULL. */
 struct file *file_find(struct file_store *store, uint64_t ino);
