@@ -242,20 +242,6 @@ static void fill_files(struct commit *commit,
     commit->body.n_file = n;
 }
 
-/* Objects are made under a session's number; the shard takes them from no
- * other. */
-static bool is_of_another_session(const struct object_info *objects,
-                                  size_t n,
-                                  uint64_t session)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (objects[i].id.session != session) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int submit_commit(struct file_meta_rpc *meta,
                          struct commit *commit,
                          size_t n,
@@ -299,10 +285,6 @@ static int commit(struct file_meta *base,
     struct commit commit = { .body = GABION__COMMIT_WRITES__INIT };
     int rc = commit_alloc(&commit, n_objects, n, count_extents(writes, n));
 
-    if (rc == 0 && is_of_another_session(objects, n_objects,
-                                         session_number(meta->session))) {
-        rc = -EIO;
-    }
     if (rc == 0 && n > 0) {
         fill_objects(&commit, objects, n_objects);
         fill_files(&commit, writes, n);
