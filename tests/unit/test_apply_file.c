@@ -413,6 +413,8 @@ START_TEST(object_may_be_named_again_while_it_lives)
     c.extents[0][0].offset = 100;
     ck_assert_int_eq(commit_run(&c), 0);
     ck_assert_int_eq(live(1), 200);
+    c.infos[0].missing = 32; /* known since the first commit */
+    ck_assert_int_eq(commit_run(&c), 0);
     c.infos[0].size = 9999;
     ck_assert_int_eq(commit_run(&c), EINVAL);
     c.infos[0].size = 10000;
