@@ -510,6 +510,9 @@ static void settle(struct flush *flush, struct flush_item *item)
             file->lost_error = -ENOMEM;
         }
         file_restart_age_locked(file);
+    } else if (item->is_taken && item->rc == 0) {
+        /* What could not be stored before is stored now. */
+        __atomic_store_n(&file->put_error, 0, __ATOMIC_RELAXED);
     }
     pending_clear(&file->flushing);
     file->is_flushing = false;

@@ -429,6 +429,35 @@ START_TEST(an_error_of_the_background_is_told_once_by_a_write)
 }
 END_TEST
 
+START_TEST(trouble_that_the_background_has_overcome_is_not_told)
+{
+    struct file *file = create_file(INO);
+    struct file_fake_counts before = counts_now();
+    int64_t start_ms = clock_mono_ms();
+
+    ck_assert_int_eq(write_at(file, 0, 100000), 0);
+    if (_i == 0) {
+        file_fake_set_all(fake, FAKE_NOSPC);
+        while (counts_now().n_puts < before.n_puts + 2 * FAKE_FILE_NODES &&
+               clock_mono_ms() - start_ms < PATIENCE_MS) {
+            pause_ms(20);
+        }
+        file_fake_set_all(fake, FAKE_OK);
+    } else {
+        file_fake_fail_commits(fake, 1, -ETIMEDOUT, false);
+    }
+    while (shard_attr(INO).size == 0 &&
+           clock_mono_ms() - start_ms < PATIENCE_MS) {
+        pause_ms(20);
+    }
+    pause_ms(100);
+    ck_assert_uint_ge(counts_now().n_commits, 1 + (_i != 0));
+    ck_assert_int_eq(write_at(file, 100000, 10), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    file_put(file);
+}
+END_TEST
+
 START_TEST(writes_fail_when_memory_is_full_of_what_cannot_be_stored)
 {
     struct file *file = create_file(INO);
@@ -915,6 +944,8 @@ static void add_trouble(Suite *suite)
     tcase_add_test(tcase, an_error_of_the_background_is_told_once_by_a_write);
     tcase_add_test(tcase,
                    writes_fail_when_memory_is_full_of_what_cannot_be_stored);
+    tcase_add_loop_test(
+        tcase, trouble_that_the_background_has_overcome_is_not_told, 0, 2);
     tcase_add_test(tcase, giving_up_on_durability_is_told);
     tcase_add_test(tcase, an_unreadable_range_is_an_error_never_zeros);
 }
