@@ -75,6 +75,7 @@ struct file {
 struct file_store {
     struct file_store_config config;
     struct log_env env;
+    struct log_outage outage;    /* for env */
     struct io_pool *pool;        /* owned */
     struct write_memory *memory; /* owned */
     struct read_cache *cache;    /* owned */

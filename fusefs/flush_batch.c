@@ -209,24 +209,23 @@ static void wait_objects(struct flush *flush)
 }
 
 /* Make the blocks durable. Returns the first error; it does not keep the bytes
- * from being committed, only from being called durable. */
+ * from being committed, only from being called durable. After it the others
+ * would most likely wait as long for nothing. */
 static int sync_objects(struct flush *flush)
 {
-    int first_rc = 0;
+    int rc = 0;
 
-    for (size_t i = 0; i < flush->n_objects; i++) {
+    for (size_t i = 0; i < flush->n_objects && rc == 0; i++) {
         struct flush_object *object = &flush->objects[i];
         bool is_pack = object->item == flush->n_items;
-        int rc = 0;
 
         if (is_pack ? flush->pack_rc == 0
                     : object->is_live && !object->is_packed &&
                           flush->items[object->item].rc == 0) {
             rc = log_object_sync(object->log);
         }
-        first_rc = first_rc != 0 ? first_rc : rc;
     }
-    return first_rc;
+    return rc;
 }
 
 /* ------------------------------------------------------------ 3. committing */

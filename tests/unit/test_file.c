@@ -23,6 +23,9 @@
 /* How long to wait for what the background should do within about a second. */
 #define PATIENCE_MS 20000
 
+/* Of the nodes, where the time that things take counts. */
+#define SLOW_MS 1000
+
 static const struct objio_policy ec42 = { 4, 2, 256u * KIB, 5 };
 
 static struct file_fake *fake;
@@ -55,6 +58,11 @@ static void setup(void)
 static void setup_impatient(void)
 {
     start(50);
+}
+
+static void setup_slow(void)
+{
+    start(SLOW_MS);
 }
 
 static void teardown(void)
@@ -506,6 +514,29 @@ START_TEST(an_unreadable_range_is_an_error_never_zeros)
 }
 END_TEST
 
+START_TEST(a_flush_of_many_stripes_ends_with_the_timeout)
+{
+    struct file *file = create_file(INO);
+
+    file_fake_set_all(fake, FAKE_GONE);
+    for (uint64_t offset = 0; offset < 7 * MIB; offset += MIB) {
+        ck_assert_int_eq(write_at(file, offset, MIB), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        int64_t start_ms = clock_mono_ms();
+
+        ck_assert_int_lt(_i == 0 ? file_flush(file) : file_fsync(file), 0);
+        ck_assert_int_lt(clock_mono_ms() - start_ms, 2 * SLOW_MS - 100);
+    }
+    file_fake_set_all(fake, FAKE_OK);
+    ck_assert_int_eq(file_flush(file), 0);
+    for (uint64_t offset = 0; offset < 7 * MIB; offset += MIB) {
+        ck_assert(reads_back(file, offset, MIB));
+    }
+    file_put(file);
+}
+END_TEST
+
 START_TEST(giving_up_on_durability_is_told)
 {
     struct file *file = create_file(INO);
@@ -950,6 +981,14 @@ static void add_trouble(Suite *suite)
     tcase_add_test(tcase, an_unreadable_range_is_an_error_never_zeros);
 }
 
+static void add_slow(Suite *suite)
+{
+    TCase *tcase = new_case(suite, "slow", setup_slow);
+
+    tcase_add_loop_test(tcase, a_flush_of_many_stripes_ends_with_the_timeout, 0,
+                        2);
+}
+
 static void add_changing(Suite *suite)
 {
     TCase *tcase = new_case(suite, "changing", setup);
@@ -982,6 +1021,7 @@ int main(void)
 
     add_writing(suite);
     add_trouble(suite);
+    add_slow(suite);
     add_changing(suite);
     add_reading(suite);
     runner = srunner_create(suite);
