@@ -276,16 +276,27 @@ static int emit_mapped(struct flush *flush, const struct map_extent *mapped)
     return emit(flush, &extent, log_object_source(object->log));
 }
 
-static int emit_inline(struct flush *flush,
-                       const struct pending *pending,
-                       uint64_t from,
-                       uint64_t to)
+/* Commit what the small buffer has of from..to-1. */
+static int emit_small(struct flush *flush,
+                      const struct pending *pending,
+                      uint64_t from,
+                      uint64_t to)
 {
-    struct extent extent = { .offset = from,
-                             .length = to - from,
-                             .data = pending->small->data + from };
+    size_t start;
+    size_t end;
+    int rc = 0;
 
-    return emit(flush, &extent, NULL);
+    while (rc == 0 && from < to &&
+           pending_find_small(pending, from, &start, &end) && start < to) {
+        uint64_t first = start > from ? start : from;
+        struct extent extent = { .offset = first,
+                                 .length = (end < to ? end : to) - first,
+                                 .data = pending->small->data + first };
+
+        rc = emit(flush, &extent, NULL);
+        from = end;
+    }
+    return rc;
 }
 
 /* List the file's extents: those of the map, and between them those of the
@@ -304,7 +315,7 @@ static int emit_pending(struct flush *flush, const struct pending *pending)
 
         offset = map_extent_end(&extent);
         if (small_done < small_end) {
-            rc = emit_inline(flush, pending, small_done, small_end);
+            rc = emit_small(flush, pending, small_done, small_end);
         }
         small_done = offset;
         if (rc == 0) {
@@ -312,7 +323,7 @@ static int emit_pending(struct flush *flush, const struct pending *pending)
         }
     }
     if (rc == 0 && small_done < pending->small_size) {
-        rc = emit_inline(flush, pending, small_done, pending->small_size);
+        rc = emit_small(flush, pending, small_done, pending->small_size);
     }
     return rc;
 }

@@ -181,18 +181,22 @@ START_TEST(a_small_file_that_grows_moves_to_an_object)
 }
 END_TEST
 
-START_TEST(an_append_to_a_small_file_stays_one_inline_extent)
+START_TEST(an_append_to_a_small_file_commits_what_is_new)
 {
-    for (uint64_t offset = 0; offset < 1000; offset += 100) {
-        struct file *file = open_file(INO);
+    struct file *file;
 
+    for (uint64_t offset = 0; offset < 1000; offset += 100) {
+        file = open_file(INO);
         ck_assert_int_eq(file_write(file, 0, 100, bytes + offset, true), 0);
         ck_assert_int_eq(file_flush(file), 0);
         file_put(file);
     }
-    ck_assert_uint_eq(file_fake_extents(fake, INO), 1);
+    ck_assert_uint_eq(file_fake_extents(fake, INO), 10);
     ck_assert_uint_eq(shard_attr(INO).size, 1000);
     ck_assert_uint_eq(counts_now().n_puts, 0);
+    file = open_file(INO);
+    ck_assert(reads_back(file, 0, 1000));
+    file_put(file);
 }
 END_TEST
 
@@ -813,6 +817,49 @@ START_TEST(own_commits_keep_the_layout_of_others_are_seen)
 }
 END_TEST
 
+START_TEST(mounts_write_one_small_file_side_by_side)
+{
+    struct file *file = create_file(INO);
+    struct file *other;
+    struct file_attr attr;
+    size_t got;
+
+    ck_assert_int_eq(write_at(file, 0, 1000), 0);
+    ck_assert_int_eq(file_fsync(file), 0);
+    other = open_in(file_fake_second_store(fake), INO);
+    ck_assert(reads_back(other, 0, 1000));
+
+    memset(buffer, 0x11, 2000);
+    ck_assert_int_eq(file_write(file, 0, 100, buffer, false), 0);
+    if (_i == 1) {
+        ck_assert_int_eq(file_truncate(file, 600, 1), 0);
+    }
+    ck_assert_int_eq(file_fsync(file), 0);
+    /* Nobody has told the other one. */
+    memset(buffer, 0x22, 2000);
+    ck_assert_int_eq(file_write(other, 500, 20, buffer, false), 0);
+    ck_assert_int_eq(file_write(other, 10, 20, buffer, false), 0);
+    attr = shard_attr(INO);
+    file_revalidate(other, &attr);
+    ck_assert_int_eq(file_read(other, 95, 1, buffer, &got), 0);
+    ck_assert_uint_eq(buffer[0], 0x11);
+    ck_assert_int_eq(file_fsync(other), 0);
+    file_put(file);
+    file_put(other);
+
+    file = open_file(INO);
+    ck_assert_int_eq(file_read(file, 0, 2000, buffer, &got), 0);
+    ck_assert_uint_eq(got, _i == 1 ? 600 : 1000);
+    for (size_t i = 0; i < got; i++) {
+        uint8_t old = i < 100 ? 0x11 : bytes[i];
+        bool is_other = (i >= 10 && i < 30) || (i >= 500 && i < 520);
+
+        ck_assert_uint_eq(buffer[i], is_other ? 0x22 : old);
+    }
+    file_put(file);
+}
+END_TEST
+
 START_TEST(an_object_that_was_replaced_and_reaped_is_not_missed)
 {
     struct file *file;
@@ -949,7 +996,7 @@ static void add_writing(Suite *suite)
 
     tcase_add_test(tcase, a_small_file_is_committed_inline);
     tcase_add_test(tcase, a_small_file_that_grows_moves_to_an_object);
-    tcase_add_test(tcase, an_append_to_a_small_file_stays_one_inline_extent);
+    tcase_add_test(tcase, an_append_to_a_small_file_commits_what_is_new);
     tcase_add_test(tcase, streams_of_two_files_do_not_share_objects);
     tcase_add_test(tcase, a_file_longer_than_an_object_goes_on_in_the_next);
     tcase_add_test(tcase, an_overwrite_in_memory_costs_no_new_bytes);
@@ -1009,6 +1056,7 @@ static void add_reading(Suite *suite)
     tcase_add_loop_test(tcase, a_sequential_read_gets_each_block_once, 0, 4);
     tcase_add_test(tcase, a_random_small_read_gets_one_range);
     tcase_add_test(tcase, own_commits_keep_the_layout_of_others_are_seen);
+    tcase_add_loop_test(tcase, mounts_write_one_small_file_side_by_side, 0, 2);
     tcase_add_test(tcase, an_object_that_was_replaced_and_reaped_is_not_missed);
     tcase_add_test(tcase, threads_write_read_and_flush_one_file_at_once);
 }
