@@ -71,13 +71,6 @@ int file_get(struct file_store *store, uint64_t ino, struct file **ret_file)
     return *ret_file != NULL ? 0 : -ENOMEM;
 }
 
-void file_ref(struct file *file)
-{
-    (void)pthread_mutex_lock(&file->store->lock);
-    file->refs++;
-    (void)pthread_mutex_unlock(&file->store->lock);
-}
-
 void file_put(struct file *file)
 {
     struct file_store *store = file->store;

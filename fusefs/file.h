@@ -8,8 +8,9 @@
  * an object in the making, and a pending extent remembers where. A full stripe
  * is encoded and sent while the writer goes on. A flush seals the object and
  * commits its extents to the metadata shard. An overwrite is just a newer
- * extent. A file of at most FILE_INLINE_MAX bytes gathers in memory and is
- * committed as an inline extent instead. */
+ * extent. What is written to a file of at most FILE_INLINE_MAX bytes gathers in
+ * memory and is committed as inline extents instead, no byte more than that:
+ * another mount may write next to it. */
 #pragma once
 
 #include <stdbool.h>
@@ -194,7 +195,7 @@ MUST_CHECK int file_fsync(struct file *file);
  * durable as the rename. */
 MUST_CHECK int file_sync_data(struct file *file);
 
-/* truncate(2); flushes what is pending first. `mtime_ns` is the new mtime. */
+/* truncate(2); `mtime_ns` is the new mtime. */
 MUST_CHECK int file_truncate(struct file *file,
                              uint64_t size,
                              int64_t mtime_ns);

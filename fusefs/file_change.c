@@ -184,6 +184,10 @@ static int share_extents(struct file *source,
     (void)pthread_mutex_lock(&file->flush_lock);
     rc = file_flush_held(file, FLUSH_COMMIT);
     if (rc == 0) {
+        /* The source's blocks may not be durable yet. */
+        rc = unsynced_share(file->store->unsynced, source->ino, file->ino);
+    }
+    if (rc == 0) {
         rc = meta->clone(meta,
                          &(struct file_clone_range){
                              .source = source->ino,
@@ -195,7 +199,6 @@ static int share_extents(struct file *source,
                          ret_length, &attr);
     }
     if (rc == 0) {
-        rc = unsynced_share(file->store->unsynced, source->ino, file->ino);
         (void)pthread_mutex_lock(&file->lock);
         file_drop_layout_locked(file);
         file_set_attr_locked(file, &attr);

@@ -205,9 +205,8 @@ int file_sync_data(struct file *file)
 {
     bool durable;
     int rc = flush_and_tell(file, FLUSH_SYNC, &durable);
-    int sync_rc = sync_earlier(file);
 
-    return rc != 0 ? rc : sync_rc;
+    return rc != 0 ? rc : sync_earlier(file);
 }
 
 int file_fsync(struct file *file)
@@ -215,9 +214,10 @@ int file_fsync(struct file *file)
     struct file_meta *meta = file->store->config.meta;
     bool durable;
     int rc = flush_and_tell(file, FLUSH_DURABLE, &durable);
-    int sync_rc = sync_earlier(file);
 
-    rc = rc != 0 ? rc : sync_rc;
+    if (rc == 0) {
+        rc = sync_earlier(file);
+    }
     if (rc == 0 && !durable) {
         rc = meta->sync(meta);
     }

@@ -75,12 +75,13 @@ struct file {
 struct file_store {
     struct file_store_config config;
     struct log_env env;
+    struct log_outage outage;    /* for env */
     struct io_pool *pool;        /* owned */
     struct write_memory *memory; /* owned */
     struct read_cache *cache;    /* owned */
     struct unsynced *unsynced;   /* owned */
     uint64_t ahead_max;          /* bytes of read-ahead per stream */
-    pthread_t writeback;         /* runs writeback.c */
+    pthread_t writeback;         /* runs run_writeback() */
     pthread_mutex_t lock;        /* guards all below */
     pthread_cond_t wake;         /* writeback has something to do at once */
     bool stopping;               /* writeback ends */
@@ -92,9 +93,6 @@ struct file_store {
 
 /* file.c --------------------------------------------------------------------
  */
-
-/* The file's own reference of itself. */
-void file_ref(struct file *file);
 
 /* There is something to flush: put the file in the store's list of dirty ones,
  * where it stays, with a reference, until nothing is pending or being flushed.

@@ -191,6 +191,8 @@ static bool find_pending(const struct pending *pending,
                          struct file_piece *piece)
 {
     struct map_extent extent;
+    size_t from;
+    size_t to;
 
     if (extent_map_find(&pending->map, offset, &extent)) {
         if (extent.offset <= offset) {
@@ -205,12 +207,16 @@ static bool find_pending(const struct pending *pending,
         }
         *end = extent.offset < *end ? extent.offset : *end;
     }
-    if (offset < pending->small_size) {
-        *end = pending->small_size < *end ? pending->small_size : *end;
-        piece->data = pending->small->data + offset;
-        return true;
+    if (!pending_find_small(pending, offset, &from, &to)) {
+        return false;
     }
-    return false;
+    if (from > offset) {
+        *end = from < *end ? from : *end;
+        return false;
+    }
+    *end = to < *end ? to : *end;
+    piece->data = pending->small->data + offset;
+    return true;
 }
 
 static void find_committed(const struct file *file,

@@ -242,20 +242,6 @@ static void fill_files(struct commit *commit,
     commit->body.n_file = n;
 }
 
-/* Objects are made under a session's number; the shard takes them from no
- * other. */
-static bool is_of_another_session(const struct object_info *objects,
-                                  size_t n,
-                                  uint64_t session)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (objects[i].id.session != session) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int submit_commit(struct file_meta_rpc *meta,
                          struct commit *commit,
                          size_t n,
@@ -297,10 +283,6 @@ static int commit(struct file_meta *base,
     int rc = commit_alloc(&commit, what->n_objects, n,
                           count_extents(what->writes, n));
 
-    if (rc == 0 && is_of_another_session(what->objects, what->n_objects,
-                                         session_number(meta->session))) {
-        rc = -EIO;
-    }
     if (rc == 0 && n > 0) {
         fill_objects(&commit, what->objects, what->n_objects);
         fill_files(&commit, what->writes, n);

@@ -174,6 +174,7 @@ static int init_parts(struct file_store *store)
 
     env->objio = config->objio;
     env->meta = config->meta;
+    env->outage = &store->outage;
     env->policy = config->policy;
     env->stripe_length = (size_t)config->policy.k * config->policy.unit;
     env->stripe_buf_size = objio_stripe_buf_size(&config->policy);

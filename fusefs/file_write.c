@@ -70,78 +70,33 @@ static enum place choose_place(const struct file *file, uint64_t end)
 /* Give the small buffer room for `size` bytes. */
 static int reserve_small(struct file *file, size_t size)
 {
-    struct pending *active = &file->active;
     size_t room = SMALL_MIN;
     struct buf *buf;
     int rc;
 
-    if (active->small != NULL && active->small->size >= size) {
+    if (pending_small_room(&file->active) >= size) {
         return 0;
     }
     while (room < size) {
         room *= 2;
     }
-    rc = write_memory_take(file->store->memory, room, false, &buf);
-    if (rc != 0) {
-        return rc;
+    rc = write_memory_take(file->store->memory, pending_small_buf_size(room),
+                           false, &buf);
+    if (rc == 0) {
+        pending_take_small(&file->active, buf);
     }
-    if (active->small != NULL) {
-        memcpy(buf->data, active->small->data, active->small_size);
-        buf_unref(active->small);
-    }
-    active->small = buf;
-    return 0;
-}
-
-/* Copy what the file has so far to the fresh small buffer. */
-static void fill_small(struct file *file, uint8_t *target, size_t size)
-{
-    uint64_t offset = 0;
-
-    memset(target, 0, size);
-    while (offset < size) {
-        struct file_piece piece;
-
-        file_find_locked(file, offset, size, &piece);
-        assert(piece.source == NULL && !piece.is_unknown);
-        if (piece.data != NULL) {
-            memcpy(target + offset, piece.data, piece.length);
-        }
-        offset += piece.length;
-    }
+    return rc;
 }
 
 static int write_small(struct file *file, const struct request *request)
 {
-    struct pending *active = &file->active;
-    uint64_t old_size = file_size_locked(file);
-    uint64_t end = request->offset + request->length;
-    bool fresh = active->small == NULL;
-    int rc;
+    int rc = reserve_small(file, request->offset + request->length);
 
-    if (fresh && old_size > end) {
-        end = old_size;
+    if (rc == 0) {
+        pending_write_small(&file->active, request->offset, request->data,
+                            request->length);
     }
-    rc = reserve_small(file, end);
-    if (rc != 0) {
-        return rc;
-    }
-    if (fresh) {
-        /* Not found by the lookup yet: small_size is 0. */
-        fill_small(file, active->small->data, old_size);
-        active->small_size = old_size;
-    }
-    if (end > active->small_size) {
-        memset(active->small->data + active->small_size, 0,
-               end - active->small_size);
-        active->small_size = end;
-    }
-    memcpy(active->small->data + request->offset, request->data,
-           request->length);
-    if (active->end < active->small_size) {
-        active->end = active->small_size;
-    }
-    return 0;
+    return rc;
 }
 
 /* ------------------------------------------------------------------- the log
@@ -192,6 +147,25 @@ static bool overwrite(struct file *file, const struct request *request)
                                 request->data, request->length);
 }
 
+/* Let what the small buffer has lie in the log; there is room for it. */
+static int move_small(struct file *file)
+{
+    struct pending *active = &file->active;
+    size_t from;
+    size_t to = 0;
+    int rc = 0;
+
+    while (rc == 0 && pending_find_small(active, to, &from, &to)) {
+        rc = append(file, from, active->small->data + from, to - from);
+    }
+    if (rc == 0) {
+        buf_unref(active->small);
+        active->small = NULL;
+        active->small_size = 0;
+    }
+    return rc;
+}
+
 static int write_log(struct file *file, const struct request *request)
 {
     struct pending *active = &file->active;
@@ -204,12 +178,7 @@ static int write_log(struct file *file, const struct request *request)
     }
     rc = stripe_log_reserve(&file->log, request->length + moving, false);
     if (rc == 0 && moving > 0) {
-        rc = append(file, 0, active->small->data, moving);
-    }
-    if (rc == 0 && moving > 0) {
-        buf_unref(active->small);
-        active->small = NULL;
-        active->small_size = 0;
+        rc = move_small(file);
     }
     if (rc == 0) {
         rc = append(file, request->offset, request->data, request->length);

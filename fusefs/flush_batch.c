@@ -219,24 +219,23 @@ static void wait_objects(struct flush *flush)
 }
 
 /* Make the blocks durable. Returns the first error; it does not keep the bytes
- * from being committed, only from being called durable. */
+ * from being committed, only from being called durable. After it the others
+ * would most likely wait as long for nothing. */
 static int sync_objects(struct flush *flush)
 {
-    int first_rc = 0;
+    int rc = 0;
 
-    for (size_t i = 0; i < flush->n_objects; i++) {
+    for (size_t i = 0; i < flush->n_objects && rc == 0; i++) {
         struct flush_object *object = &flush->objects[i];
         bool is_pack = object->item == flush->n_items;
-        int rc = 0;
 
         if (is_pack ? flush->pack_rc == 0
                     : object->is_live && !object->is_packed &&
                           flush->items[object->item].rc == 0) {
             rc = log_object_sync(object->log);
         }
-        first_rc = first_rc != 0 ? first_rc : rc;
     }
-    return first_rc;
+    return rc;
 }
 
 /* ------------------------------------------------------------ 3. committing */
@@ -286,16 +285,27 @@ static int emit_mapped(struct flush *flush, const struct map_extent *mapped)
     return emit(flush, &extent, log_object_source(object->log));
 }
 
-static int emit_inline(struct flush *flush,
-                       const struct pending *pending,
-                       uint64_t from,
-                       uint64_t to)
+/* Commit what the small buffer has of from..to-1. */
+static int emit_small(struct flush *flush,
+                      const struct pending *pending,
+                      uint64_t from,
+                      uint64_t to)
 {
-    struct extent extent = { .offset = from,
-                             .length = to - from,
-                             .data = pending->small->data + from };
+    size_t start;
+    size_t end;
+    int rc = 0;
 
-    return emit(flush, &extent, NULL);
+    while (rc == 0 && from < to &&
+           pending_find_small(pending, from, &start, &end) && start < to) {
+        uint64_t first = start > from ? start : from;
+        struct extent extent = { .offset = first,
+                                 .length = (end < to ? end : to) - first,
+                                 .data = pending->small->data + first };
+
+        rc = emit(flush, &extent, NULL);
+        from = end;
+    }
+    return rc;
 }
 
 /* List the file's extents: those of the map, and between them those of the
@@ -314,7 +324,7 @@ static int emit_pending(struct flush *flush, const struct pending *pending)
 
         offset = map_extent_end(&extent);
         if (small_done < small_end) {
-            rc = emit_inline(flush, pending, small_done, small_end);
+            rc = emit_small(flush, pending, small_done, small_end);
         }
         small_done = offset;
         if (rc == 0) {
@@ -322,7 +332,7 @@ static int emit_pending(struct flush *flush, const struct pending *pending)
         }
     }
     if (rc == 0 && small_done < pending->small_size) {
-        rc = emit_inline(flush, pending, small_done, pending->small_size);
+        rc = emit_small(flush, pending, small_done, pending->small_size);
     }
     return rc;
 }
@@ -521,6 +531,9 @@ static void settle(struct flush *flush, struct flush_item *item)
             file->lost_error = -ENOMEM;
         }
         file_restart_age_locked(file);
+    } else if (item->is_taken && item->rc == 0) {
+        /* What could not be stored before is stored now. */
+        __atomic_store_n(&file->put_error, 0, __ATOMIC_RELAXED);
     }
     pending_clear(&file->flushing);
     file->is_flushing = false;

@@ -23,8 +23,171 @@ void pending_clear(struct pending *pending)
 
 uint64_t pending_bytes(const struct pending *pending)
 {
-    return pending->map.bytes + pending->small_size;
+    uint64_t bytes = pending->map.bytes;
+    size_t from;
+    size_t to = 0;
+
+    while (pending_find_small(pending, to, &from, &to)) {
+        bytes += to - from;
+    }
+    return bytes;
 }
+
+/* ------------------------------------------------------------- small buffer
+ */
+
+size_t pending_small_buf_size(size_t room)
+{
+    return room + room / 8;
+}
+
+size_t pending_small_room(const struct pending *pending)
+{
+    return pending->small != NULL ? pending->small->size / 9 * 8 : 0;
+}
+
+static uint8_t *bits_of(const struct pending *pending)
+{
+    return pending->small->data + pending_small_room(pending);
+}
+
+static bool is_written(const struct pending *pending, size_t offset)
+{
+    return (bits_of(pending)[offset / 8] >> offset % 8 & 1) != 0;
+}
+
+static void mark(struct pending *pending, size_t from, size_t to, bool written)
+{
+    uint8_t *bits = bits_of(pending);
+
+    while (from < to) {
+        if (from % 8 == 0 && to - from >= 8) {
+            memset(&bits[from / 8], written ? 0xff : 0, (to - from) / 8);
+            from += (to - from) / 8 * 8;
+            continue;
+        }
+        bits[from / 8] =
+            (uint8_t)(written ? bits[from / 8] | 1u << from % 8
+                              : bits[from / 8] & ~(1u << from % 8));
+        from++;
+    }
+}
+
+/* The first byte from `offset` on that is written, or is not; small_size when
+ * there is none. */
+static size_t next_of(const struct pending *pending,
+                      size_t offset,
+                      bool written)
+{
+    const uint8_t *bits = bits_of(pending);
+    uint8_t other = written ? 0 : 0xff;
+
+    while (offset < pending->small_size &&
+           is_written(pending, offset) != written) {
+        offset += offset % 8 == 0 && bits[offset / 8] == other ? 8 : 1;
+    }
+    return offset < pending->small_size ? offset : pending->small_size;
+}
+
+bool pending_find_small(const struct pending *pending,
+                        uint64_t offset,
+                        size_t *ret_from,
+                        size_t *ret_to)
+{
+    if (offset >= pending->small_size) {
+        return false;
+    }
+    *ret_from = next_of(pending, (size_t)offset, true);
+    if (*ret_from == pending->small_size) {
+        return false;
+    }
+    *ret_to = next_of(pending, *ret_from, false);
+    return true;
+}
+
+void pending_write_small(struct pending *pending,
+                         size_t offset,
+                         const uint8_t *data,
+                         size_t length)
+{
+    memcpy(pending->small->data + offset, data, length);
+    mark(pending, offset, offset + length, true);
+    if (offset + length > pending->small_size) {
+        pending->small_size = offset + length;
+    }
+}
+
+/* Copy what is written at `from` to the small buffer, where nothing is written
+ * yet, or over what is. */
+static void copy_small(struct pending *pending,
+                       const struct pending *from,
+                       bool over)
+{
+    size_t start;
+    size_t end = 0;
+
+    while (pending_find_small(from, end, &start, &end)) {
+        for (size_t i = start; i < end; i++) {
+            if (over || i >= pending->small_size || !is_written(pending, i)) {
+                pending_write_small(pending, i, from->small->data + i, 1);
+            }
+        }
+    }
+}
+
+void pending_take_small(struct pending *pending, struct buf *buf)
+{
+    struct pending old = { .small = pending->small,
+                           .small_size = pending->small_size };
+
+    pending->small = buf;
+    pending->small_size = 0;
+    memset(bits_of(pending), 0, pending_small_room(pending) / 8);
+    if (old.small != NULL) {
+        copy_small(pending, &old, true);
+        buf_unref(old.small);
+    }
+}
+
+/* Put the small buffer of `older` beneath that of `pending`: into the one that
+ * has room for both. */
+static void merge_small(struct pending *pending, struct pending *older)
+{
+    struct pending newer = { .small = pending->small,
+                             .small_size = pending->small_size };
+
+    if (older->small_size <= pending_small_room(pending)) {
+        copy_small(pending, older, false);
+        return;
+    }
+    pending->small = older->small;
+    pending->small_size = older->small_size;
+    older->small = NULL;
+    older->small_size = 0;
+    copy_small(pending, &newer, true);
+    buf_unref(newer.small);
+}
+
+/* Forget what is written from..to-1. */
+static void forget_small(struct pending *pending, uint64_t from, uint64_t to)
+{
+    if (from >= pending->small_size) {
+        return;
+    }
+    if (to < pending->small_size) {
+        mark(pending, (size_t)from, (size_t)to, false);
+        return;
+    }
+    mark(pending, (size_t)from, pending->small_size, false);
+    pending->small_size = (size_t)from;
+    if (from == 0) {
+        buf_unref(pending->small);
+        pending->small = NULL;
+    }
+}
+
+/* ---------------------------------------------------------------------- both
+ */
 
 int pending_add_object(struct pending *pending, struct log_object *object)
 {
@@ -55,33 +218,24 @@ int pending_forget(struct pending *pending, uint64_t from, uint64_t to)
     if (rc != 0) {
         return rc;
     }
-    if (to < pending->small_size) {
-        memset(pending->small->data + from, 0, to - from);
-    } else if (from < pending->small_size && to != UINT64_MAX) {
-        memset(pending->small->data + from, 0, pending->small_size - from);
-    } else if (from < pending->small_size) {
-        pending->small_size = from;
-    }
+    forget_small(pending, from, to);
     if (to == UINT64_MAX && pending->end > from) {
         pending->end = from;
-    }
-    if (pending->small_size == 0) {
-        buf_unref(pending->small);
-        pending->small = NULL;
     }
     return 0;
 }
 
 int pending_merge_older(struct pending *pending, struct pending *older)
 {
+    size_t from;
+    size_t to = 0;
     int rc = 0;
 
-    if (pending->small != NULL) {
-        rc = extent_map_cut(&older->map, 0, pending->small_size);
-    } else {
-        pending->small = older->small;
-        pending->small_size = older->small_size;
-        older->small = NULL;
+    while (rc == 0 && pending_find_small(pending, to, &from, &to)) {
+        rc = extent_map_cut(&older->map, from, to - from);
+    }
+    if (older->small != NULL) {
+        merge_small(pending, older);
     }
     if (rc == 0) {
         rc = extent_map_overlay(&older->map, &pending->map);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "fusefs/file.h"
 
 /* Sizes in which the first stripe's buffer grows: many files are small. */
@@ -27,6 +28,7 @@ struct stripe {
     enum stripe_state state;   /* guarded by the object's lock */
     struct buf *buf;           /* counted; NULL once STORED */
     size_t length;             /* bytes in use */
+    int64_t queued_ms;         /* when it was queued, clock_mono_ms() */
     int rc;                    /* FAILED: why */
 };
 
@@ -161,13 +163,54 @@ static int put_stripe(struct stripe *stripe)
     return rc;
 }
 
+static void note_outcome(struct log_outage *outage, int64_t start_ms, int rc)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    if (rc == 0) {
+        __atomic_store_n(&outage->failed_ms, 0, __ATOMIC_RELAXED);
+    } else if (rc == -ETIMEDOUT || rc == -EHOSTUNREACH || rc == -EIO) {
+        __atomic_store_n(&outage->rc, rc, __ATOMIC_RELAXED);
+        __atomic_store_n(&outage->lasted_ms, now_ms - start_ms,
+                         __ATOMIC_RELAXED);
+        __atomic_store_n(&outage->failed_ms, now_ms, __ATOMIC_RELAXED);
+    }
+}
+
+/* Why the stripe need not be tried, or 0: while it was in the queue another one
+ * has waited for the nodes in vain, for most of the time. Else the stripes of a
+ * flush would wait one after the other, each of them for the whole timeout. */
+static int shared_failure(const struct stripe *stripe)
+{
+    const struct log_outage *outage = stripe->object->env->outage;
+    int64_t failed_ms = __atomic_load_n(&outage->failed_ms, __ATOMIC_RELAXED);
+    int64_t lasted_ms = __atomic_load_n(&outage->lasted_ms, __ATOMIC_RELAXED);
+
+    if (failed_ms == 0 || failed_ms - stripe->queued_ms <= lasted_ms / 2) {
+        return 0;
+    }
+    return __atomic_load_n(&outage->rc, __ATOMIC_RELAXED);
+}
+
+static int try_put(struct stripe *stripe)
+{
+    int64_t start_ms = clock_mono_ms();
+    int rc = shared_failure(stripe);
+
+    if (rc == 0) {
+        rc = put_stripe(stripe);
+        note_outcome(stripe->object->env->outage, start_ms, rc);
+    }
+    return rc;
+}
+
 static void run_put(struct io_job *job)
 {
     struct stripe *stripe = (struct stripe *)job;
     struct log_object *object = stripe->object;
     struct write_memory *memory = object->env->memory;
     struct buf *buf = NULL;
-    int rc = put_stripe(stripe);
+    int rc = try_put(stripe);
 
     if (rc != 0 && object->failed != NULL) {
         object->failed(object->context, rc);
@@ -193,6 +236,7 @@ static void mark_queued_locked(struct stripe *stripe)
     struct log_object *object = stripe->object;
 
     stripe->state = STRIPE_QUEUED;
+    stripe->queued_ms = clock_mono_ms();
     object->is_synced = false;
     stripe->job.run = run_put;
     object->n_queued++;

@@ -23,12 +23,23 @@
 
 struct file_meta;
 
+/* The last stripe that no nodes could be found for. Its members are atomic and
+ * may be of different failures: they only decide whether to try at all.
+ * Zero-initialise. */
+struct log_outage {
+    int64_t failed_ms; /* when it failed, clock_mono_ms(); 0: a later stripe was
+                          stored */
+    int64_t lasted_ms; /* how long it was tried */
+    int rc;            /* why */
+};
+
 /* What all logs of a mount share. */
 struct log_env {
     struct objio *objio;         /* borrowed */
     struct file_meta *meta;      /* borrowed: gives object ids */
     struct io_pool *pool;        /* borrowed */
     struct write_memory *memory; /* borrowed */
+    struct log_outage *outage;   /* borrowed */
     struct objio_policy policy;  /* of new objects */
     size_t stripe_length;        /* data bytes of a full stripe */
     size_t stripe_buf_size;      /* with parity */

@@ -70,7 +70,8 @@ void unsynced_free(struct unsynced *list)
 
 static int add_locked(struct unsynced *list,
                       uint64_t ino,
-                      struct log_object *object)
+                      struct log_object *object,
+                      int64_t since_ms)
 {
     struct entry *entry = calloc(1, sizeof *entry);
 
@@ -79,7 +80,7 @@ static int add_locked(struct unsynced *list,
     }
     entry->ino = ino;
     entry->object = log_object_ref(object);
-    entry->since_ms = clock_mono_ms();
+    entry->since_ms = since_ms;
     *list->last = entry;
     list->last = &entry->next;
     list->count++;
@@ -88,24 +89,36 @@ static int add_locked(struct unsynced *list,
 
 int unsynced_add(struct unsynced *list, uint64_t ino, struct log_object *object)
 {
+    int64_t now_ms = clock_mono_ms();
     int rc;
 
     (void)pthread_mutex_lock(&list->lock);
-    rc = add_locked(list, ino, object);
+    rc = add_locked(list, ino, object, now_ms);
     (void)pthread_mutex_unlock(&list->lock);
     return rc;
 }
 
-int unsynced_share(struct unsynced *list, uint64_t from, uint64_t ino)
+/* Where the entry is linked, or the end of the list. */
+static struct entry **find_locked(struct unsynced *list,
+                                  uint64_t ino,
+                                  const struct log_object *object)
 {
-    size_t n;
+    struct entry **at = &list->first;
+
+    while (*at != NULL && ((*at)->object != object || (*at)->ino != ino)) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+int unsynced_share(struct unsynced *list, uint64_t source, uint64_t ino)
+{
     int rc = 0;
 
     (void)pthread_mutex_lock(&list->lock);
-    n = from == ino ? 0 : list->count; /* new entries come last */
-    for (struct entry *e = list->first; rc == 0 && n > 0; e = e->next, n--) {
-        if (e->ino == from) {
-            rc = add_locked(list, ino, e->object);
+    for (struct entry *e = list->first; e != NULL && rc == 0; e = e->next) {
+        if (e->ino == source && *find_locked(list, ino, e->object) == NULL) {
+            rc = add_locked(list, ino, e->object, e->since_ms);
         }
     }
     (void)pthread_mutex_unlock(&list->lock);
@@ -217,24 +230,12 @@ static int collect(struct unsynced *list,
     return 0;
 }
 
-static struct entry **find_locked(struct unsynced *list,
-                                  const struct todo *todo)
-{
-    struct entry **at = &list->first;
-
-    while (*at != NULL &&
-           ((*at)->object != todo->object || (*at)->ino != todo->ino)) {
-        at = &(*at)->next;
-    }
-    return at;
-}
-
 static void forget(struct unsynced *list, const struct todo *todo)
 {
     struct entry **at;
 
     (void)pthread_mutex_lock(&list->lock);
-    at = find_locked(list, todo);
+    at = find_locked(list, todo->ino, todo->object);
     if (*at != NULL) {
         remove_locked(list, at);
     }
@@ -248,7 +249,7 @@ static bool count_try(struct unsynced *list, const struct todo *todo)
     bool was_last = false;
 
     (void)pthread_mutex_lock(&list->lock);
-    at = find_locked(list, todo);
+    at = find_locked(list, todo->ino, todo->object);
     if (*at != NULL && (*at)->tries < TRIES_MAX) {
         was_last = ++(*at)->tries == TRIES_MAX;
     }

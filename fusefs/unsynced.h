@@ -23,10 +23,10 @@ MUST_CHECK int unsynced_add(struct unsynced *list,
                             uint64_t ino,
                             struct log_object *object);
 
-/* The file has been given extents of another one: what of that is not durable
- * is now the file's too. Errors: -ENOMEM */
+/* `ino` takes over extents of the file `source`: what that one has waits for
+ * both of them. Errors: -ENOMEM */
 MUST_CHECK int unsynced_share(struct unsynced *list,
-                              uint64_t from,
+                              uint64_t source,
                               uint64_t ino);
 
 #define UNSYNCED_ALL 0u /* no inode has this number */

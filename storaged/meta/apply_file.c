@@ -158,6 +158,16 @@ int apply_set_attr(struct apply *apply, const Gabion__SetAttr *op)
 
 /* ---------------------------------------------------------------- commit */
 
+/* Whether the session that runs the op may commit an object of that number: it
+ * is its own, or that of a session which has ended. Whoever is registered anew
+ * still has objects that were made before. */
+static bool is_owner_allowed(const struct apply *apply, uint64_t session)
+{
+    return session == apply->op->session ||
+           (session > 0 && session < apply->db->counters.next_session &&
+            meta_db_session(apply->db, session) == NULL);
+}
+
 static int check_objects(struct apply *apply, const Gabion__CommitWrites *op)
 {
     for (size_t i = 0; i < op->n_object; i++) {
@@ -170,7 +180,7 @@ static int check_objects(struct apply *apply, const Gabion__CommitWrites *op)
             return -EINVAL;
         }
         object_id_decode(info->id.data, &id);
-        if (id.session != apply->op->session) {
+        if (!is_owner_allowed(apply, id.session)) {
             return -EINVAL;
         }
         rc = meta_object_create(apply->db, info);

@@ -104,7 +104,7 @@ const char *const meta_statement_texts[META_STATEMENTS] = {
         " WHERE ino = ?1 AND offset = ?2",
     [META_EXTENT_DELETE] =
         "DELETE FROM extent WHERE ino = ?1 AND offset >= ?2 AND offset < ?3",
-    [META_OBJECT_GET] = "SELECT size, k, m, unit, missing, live FROM object"
+    [META_OBJECT_GET] = "SELECT size, k, m, unit, live FROM object"
                         " WHERE session = ?1 AND serial = ?2",
     [META_OBJECT_INSERT] =
         "INSERT INTO object(session, serial, size, k, m, unit, missing, live)"

@@ -58,3 +58,6 @@ kill -STOP "$pid"
 cp "$work/data" "$mnt/frozen" || { kill -CONT "$pid"; fail "write with a frozen node"; }
 cmp "$work/data" "$mnt/frozen" || { kill -CONT "$pid"; fail "read with a frozen node"; }
 kill -CONT "$pid"
+
+echo "the mount frozen until its session has expired"
+python3 "$here/freeze.py" "$mnt/thawed" "$(mount_pid)" 17

@@ -23,6 +23,7 @@ struct block {
     struct block_key key;
     uint32_t node;
     uint32_t length;
+    bool is_synced;
     uint8_t data[];
 };
 
@@ -132,6 +133,7 @@ static int put_block(struct file_fake *fake, struct block_op *op)
     block->key = op->key;
     block->node = op->node;
     block->length = op->length;
+    block->is_synced = false;
     memcpy(block->data, op->buf->data + op->buf_offset, op->length);
     if (*at != NULL) {
         block->next = (*at)->next;
@@ -165,6 +167,15 @@ static int get_block(struct file_fake *fake, struct block_op *op)
     return 0;
 }
 
+static void sync_node(struct file_fake *fake, uint32_t node)
+{
+    for (size_t i = 0; i < N_BUCKETS; i++) {
+        for (struct block *b = fake->buckets[i]; b != NULL; b = b->next) {
+            b->is_synced = b->is_synced || b->node == node;
+        }
+    }
+}
+
 static void start(struct block_io *io,
                   struct block_queue *block_queue,
                   struct block_op *op)
@@ -182,6 +193,7 @@ static void start(struct block_io *io,
         op->rc = get_block(fake, op);
     } else {
         fake->counts.n_block_syncs++;
+        sync_node(fake, op->node);
         op->rc = 0;
     }
     (void)pthread_mutex_unlock(&fake->node_lock);
@@ -244,7 +256,7 @@ static struct block_queue *get_queue(struct block_io *io)
     return (struct block_queue *)queue;
 }
 
-/* Of one object, or of all. */
+/* Delete the blocks of the object; NULL: all that are not synced. */
 static void delete_blocks_locked(struct file_fake *fake,
                                  const struct object_id *id)
 {
@@ -254,7 +266,8 @@ static void delete_blocks_locked(struct file_fake *fake,
         while (*at != NULL) {
             struct block *block = *at;
 
-            if (id == NULL || object_id_compare(&block->key.object, id) == 0) {
+            if (id != NULL ? object_id_compare(&block->key.object, id) == 0
+                           : !block->is_synced) {
                 *at = block->next;
                 free(block);
             } else {

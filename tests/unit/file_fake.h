@@ -38,7 +38,8 @@ void file_fake_set_node(struct file_fake *fake,
                         enum file_fake_mode mode);
 void file_fake_set_all(struct file_fake *fake, enum file_fake_mode mode);
 
-/* Every node is another process now; `lose`: without any block. */
+/* Every node is another process now; `lose`: without the blocks that were not
+ * synced, as after a loss of power. */
 void file_fake_restart_all(struct file_fake *fake, bool lose);
 
 /* The next commits fail, `n` of them, with `rc`; `applied`: after they have

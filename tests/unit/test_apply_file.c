@@ -413,12 +413,38 @@ START_TEST(object_may_be_named_again_while_it_lives)
     c.extents[0][0].offset = 100;
     ck_assert_int_eq(commit_run(&c), 0);
     ck_assert_int_eq(live(1), 200);
+    c.infos[0].missing = 32; /* known since the first commit */
+    ck_assert_int_eq(commit_run(&c), 0);
     c.infos[0].size = 9999;
     ck_assert_int_eq(commit_run(&c), EINVAL);
     c.infos[0].size = 10000;
     ck_assert_int_eq(meta_fixture_set_size(&f, a, 0), 0);
     ck_assert_int_eq(live(1), 0);
     ck_assert_int_eq(commit_run(&c), ESTALE); /* may be deleted by now */
+}
+END_TEST
+
+/* A mount that was away for so long that its session has expired goes on under
+ * another number, with objects that it made under the old one. */
+START_TEST(objects_of_a_session_that_has_ended_are_taken)
+{
+    uint64_t a = meta_fixture_file(&f, ROOT, "a");
+    Gabion__CloseSession end = GABION__CLOSE_SESSION__INIT;
+    struct commit c;
+
+    commit_init(&c, 1);
+    commit_add(&c, a, (struct piece[]){ { 0, 100, 1, 0 } }, 1, 100);
+    meta_fixture_open_session(&f, 2);
+    f.session = 2;
+    ck_assert_int_eq(commit_run(&c), EINVAL); /* the other one lives */
+    f.session = 1;
+    ck_assert_int_eq(
+        meta_fixture_run(&f, GABION__OP__BODY_CLOSE_SESSION, &end)->error, 0);
+    f.session = 2;
+    ck_assert_int_eq(commit_run(&c), 0);
+    ck_assert_int_eq(live(1), 100);
+    c.ids[0][0] = 3;
+    ck_assert_int_eq(commit_run(&c), EINVAL); /* there was none */
 }
 END_TEST
 
@@ -1054,6 +1080,7 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, later_part_of_a_commit_wins);
     tcase_add_test(tcase, commit_passes_over_vanished_files);
     tcase_add_test(tcase, object_may_be_named_again_while_it_lives);
+    tcase_add_test(tcase, objects_of_a_session_that_has_ended_are_taken);
     tcase_add_loop_test(tcase, commit_refuses_all_or_nothing, 0,
                         sizeof bad_commits / sizeof bad_commits[0]);
     tcase_add_test(tcase, garbage_is_forgotten_and_nothing_else);
