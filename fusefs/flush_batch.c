@@ -39,6 +39,7 @@ struct flush {
     struct object_info *infos; /* owned: objects to be committed */
     size_t n_infos;            /* at most n_objects */
     bool is_durable;           /* the commit and all before it are */
+    bool replaces;             /* committed bytes of some file */
 };
 
 /* ---------------------------------------------------------------- 1. taking */
@@ -88,6 +89,17 @@ static struct flush_object *object_of(struct flush *flush,
     return &flush->objects[index];
 }
 
+/* Whether pending bytes take the place of committed ones, which may be durable.
+ * Holes count too: the layout need not be known here. */
+static bool replaces_locked(const struct file *file)
+{
+    struct map_extent first;
+
+    return extent_map_find(&file->flushing.map, 0, &first) &&
+           (!file->attr_known ||
+            (file->attr.allocated > 0 && first.offset < file->attr.size));
+}
+
 /* Move the file's pending bytes to `flushing` and look at them. */
 static void take(struct flush *flush, size_t index)
 {
@@ -105,6 +117,7 @@ static void take(struct flush *flush, size_t index)
         memset(&file->active, 0, sizeof file->active);
         file->is_flushing = true;
         file_restart_age_locked(file);
+        flush->replaces = flush->replaces || replaces_locked(file);
     }
     (void)pthread_mutex_unlock(&file->lock);
     if (!item->is_taken) {
@@ -495,11 +508,13 @@ static void commit(struct flush *flush, bool durable)
     for (size_t i = 0; i < flush->n_items; i++) {
         struct flush_item *item = &flush->items[i];
 
-        if (committing == NULL || flush->infos == NULL) {
-            fail_item(item, -ENOMEM);
+        if (!item->is_taken) {
             continue;
         }
-        if (item->is_taken && item->rc == 0 && build_item(flush, item)) {
+        if (committing == NULL || flush->infos == NULL) {
+            fail_item(item, -ENOMEM);
+        }
+        if (item->rc == 0 && build_item(flush, item)) {
             committing[n++] = item;
         }
     }
@@ -574,7 +589,7 @@ int flush_batch_run(struct file_store *store,
     }
     push_objects(flush);
     wait_objects(flush);
-    if (flush->how != FLUSH_COMMIT) {
+    if (flush->how != FLUSH_COMMIT || flush->replaces) {
         sync_rc = sync_objects(flush);
     }
     commit(flush, flush->how == FLUSH_DURABLE && sync_rc == 0);
@@ -583,5 +598,5 @@ int flush_batch_run(struct file_store *store,
         settle(flush, &flush->items[i]);
     }
     clean_up(flush);
-    return sync_rc;
+    return how == FLUSH_COMMIT ? 0 : sync_rc;
 }

@@ -2,7 +2,9 @@
  *
  * A batch goes through the same steps together: take the pending generation of
  * each file, pack those that have written little into one shared object, store,
- * sync if asked, commit all in one call, settle. Packing copies bytes: until
+ * sync if asked, commit all in one call, settle. Bytes that take the place of
+ * committed ones are synced in any case: a loss of power may leave the old ones
+ * or the new, not neither. Packing copies bytes: until
  * the commit the files keep their own, so a failed batch leaves nothing behind
  * that ties the files to each other. */
 #pragma once

@@ -876,6 +876,28 @@ START_TEST(a_reaped_object_fails_no_fsync)
 }
 END_TEST
 
+/* Nobody asked for the overwrite to be durable, but what it replaced was. */
+START_TEST(an_overwrite_puts_no_synced_byte_at_risk)
+{
+    struct file *file = create_file(INO);
+    uint64_t n_syncs;
+
+    ck_assert_int_eq(write_at(file, 0, 2 * MIB), 0);
+    ck_assert_int_eq(file_fsync(file), 0);
+    ck_assert_int_eq(write_at(file, MIB, MIB), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    file_fake_restart_all(fake, true);
+    ck_assert(reads_back(file, 0, MIB));
+    ck_assert(reads_back(file, MIB, MIB));
+    /* What comes after the end costs no sync. */
+    n_syncs = counts_now().n_block_syncs;
+    ck_assert_int_eq(write_at(file, 2 * MIB, MIB), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    ck_assert_uint_eq(counts_now().n_block_syncs, n_syncs);
+    file_put(file);
+}
+END_TEST
+
 START_TEST(fsync_tells_once_of_bytes_that_nodes_have_lost)
 {
     struct file *file = create_file(INO);
@@ -1074,6 +1096,7 @@ static void add_durability(Suite *suite)
 {
     TCase *tcase = new_case(suite, "durability", setup);
 
+    tcase_add_test(tcase, an_overwrite_puts_no_synced_byte_at_risk);
     tcase_add_test(tcase, a_reaped_object_fails_no_fsync);
     tcase_add_test(tcase, fsync_tells_once_of_bytes_that_nodes_have_lost);
 }
