@@ -161,17 +161,42 @@ int meta_extent_drop_tail(struct meta_db *db,
     return rc == -ENOENT ? 0 : rc;
 }
 
+/* Append inline bytes to the inline extent that ends where they begin, if there
+ * is one with room: a file that grows by small appends stays one extent. */
+static int grow_inline(struct meta_db *db,
+                       uint64_t ino,
+                       const struct meta_extent *extent,
+                       bool *ret_grown)
+{
+    sqlite3_stmt *statement = meta_db_statement(db, META_EXTENT_GROW);
+    int rc;
+
+    meta_sql_bind(statement,
+                  (int64_t[]){ (int64_t)ino, (int64_t)extent->offset,
+                               (int64_t)extent->length },
+                  3);
+    meta_sql_bind_bytes(statement, 4, extent->data, extent->length);
+    rc = meta_sql_run(statement);
+    (void)sqlite3_bind_null(statement, 4);
+    *ret_grown = rc == 0 && sqlite3_changes(db->writer.handle) > 0;
+    return rc;
+}
+
 int meta_extent_insert(struct meta_db *db,
                        uint64_t ino,
                        const struct meta_extent *extent)
 {
     sqlite3_stmt *statement = meta_db_statement(db, META_EXTENT_INSERT);
+    bool is_grown = false;
     int rc;
 
     assert(extent->length > 0);
     assert(extent->data == NULL || extent->object.session == 0);
     rc = tally_bytes(db, extent, (int64_t)extent->length);
-    if (rc != 0) {
+    if (rc == 0 && extent->data != NULL && extent->offset > 0) {
+        rc = grow_inline(db, ino, extent, &is_grown);
+    }
+    if (rc != 0 || is_grown) {
         return rc;
     }
     meta_sql_bind(statement,

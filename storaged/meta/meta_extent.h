@@ -35,7 +35,8 @@ MUST_CHECK int meta_extent_drop_tail(struct meta_db *db,
                                      uint64_t *budget,
                                      uint64_t *ret_bytes);
 
-/* Add an extent where none is. */
+/* Add an extent where none is. Inline bytes may be appended to the inline
+ * extent before them. */
 MUST_CHECK int meta_extent_insert(struct meta_db *db,
                                   uint64_t ino,
                                   const struct meta_extent *extent);

@@ -92,6 +92,12 @@ const char *const meta_statement_texts[META_STATEMENTS] = {
     [META_EXTENT_INSERT] =
         "INSERT INTO extent(ino, offset, length, session, serial,"
         " object_offset, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [META_EXTENT_GROW] =
+        "UPDATE extent SET length = length + ?3,"
+        " data = CAST(data || ?4 AS BLOB) WHERE ino = ?1 AND offset ="
+        " (SELECT max(offset) FROM extent WHERE ino = ?1 AND offset < ?2)"
+        " AND offset + length = ?2 AND data IS NOT NULL"
+        " AND length + ?3 <= 16384", /* META_INLINE_MAX */
     /* substr() of NULL is NULL: both kinds of extents go the same way. */
     [META_EXTENT_CUT] = "UPDATE extent SET length = ?3 - offset,"
                         " data = substr(data, 1, ?3 - offset)"

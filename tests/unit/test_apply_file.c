@@ -289,7 +289,7 @@ static const struct {
       2000 },
     { 1,
       { { 1019, 2, 0, 0 } },
-      "0+1000@1:0 1000+19=abcdefghijklmnopqrs 1019+2=ab 2000+1000@1:2000",
+      "0+1000@1:0 1000+21=abcdefghijklmnopqrsab 2000+1000@1:2000",
       2000 },
     { 1,
       { { 500, 2000, 1, 0 } },
@@ -335,6 +335,35 @@ START_TEST(commit_replaces_extents_to_the_byte)
     ck_assert_int_eq(live(1), overwrites[_i].live);
     ck_assert_int_eq((int64_t)meta_fixture_attr(&f, ino).allocated,
                      meta_fixture_query(&f, "SELECT sum(length) FROM extent"));
+}
+END_TEST
+
+/* Bytes of any value, NUL included; a full extent is followed by another. */
+START_TEST(small_appends_grow_one_inline_extent)
+{
+    uint64_t ino = meta_fixture_file(&f, ROOT, "a");
+    static const uint8_t bytes[41] = { 0, 255, 'a', 0xc3, 0, '\n' };
+    struct commit c;
+
+    for (uint64_t at = 0; at < 401 * sizeof bytes; at += sizeof bytes) {
+        commit_init(&c, 0);
+        commit_add(&c, ino, (struct piece[]){ { at, sizeof bytes, 0, 0 } }, 1,
+                   0);
+        c.extents[0][0].data =
+            (ProtobufCBinaryData){ sizeof bytes, (uint8_t *)(uintptr_t)bytes };
+        ck_assert_int_eq(commit_run(&c), 0);
+    }
+    ck_assert_int_eq(meta_fixture_query(&f, "SELECT count(*) FROM extent"), 2);
+    ck_assert_int_eq(meta_fixture_query(&f, "SELECT count(*) FROM extent WHERE "
+                                            "length = length(data) AND "
+                                            "typeof(data) = 'blob'"),
+                     2);
+    ck_assert_int_eq(
+        meta_fixture_query(
+            &f, "SELECT replace(hex(data), '00FF61C3000A' || "
+                "hex(zeroblob(35)), '') = '' FROM extent WHERE offset = 0"),
+        1);
+    ck_assert_int_eq((int64_t)meta_fixture_attr(&f, ino).allocated, 401 * 41);
 }
 END_TEST
 
@@ -1076,6 +1105,7 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, truncate_with_mtime_takes_that_mtime);
     tcase_add_loop_test(tcase, commit_replaces_extents_to_the_byte, 0,
                         sizeof overwrites / sizeof overwrites[0]);
+    tcase_add_test(tcase, small_appends_grow_one_inline_extent);
     tcase_add_test(tcase, commit_writes_several_files_at_once);
     tcase_add_test(tcase, later_part_of_a_commit_wins);
     tcase_add_test(tcase, commit_passes_over_vanished_files);
