@@ -14,6 +14,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -315,6 +316,24 @@ void meta_db_close(struct meta_db *db)
     free(db->inodes);
     free(db->path);
     free(db);
+}
+
+int meta_db_open_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory =
+        slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+    int fd;
+
+    if (directory == NULL) {
+        return -ENOMEM;
+    }
+    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        fd = -errno;
+    }
+    free(directory);
+    return fd;
 }
 
 uint64_t meta_db_applied(const struct meta_db *db)

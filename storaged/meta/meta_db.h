@@ -31,6 +31,10 @@ MUST_CHECK int meta_db_open(const char *path,
                             struct errmsg *msg);
 void meta_db_close(struct meta_db *db);
 
+/* Open the directory that the database `path` lies in. Returns the descriptor,
+ * which the caller closes, or the -errno of open(2); -ENOMEM. */
+MUST_CHECK int meta_db_open_directory(const char *path);
+
 /* Index of the last applied entry; 0 for a new database. */
 uint64_t meta_db_applied(const struct meta_db *db);
 

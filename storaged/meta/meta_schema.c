@@ -180,23 +180,14 @@ static void remove_leftovers(const char *path)
 
 static int sync_directory_of(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    char *directory =
-        slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
-    int fd;
-    int rc = 0;
+    int fd = meta_db_open_directory(path);
+    int rc;
 
-    if (directory == NULL) {
-        return -ENOMEM;
+    if (fd < 0) {
+        return fd;
     }
-    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0) {
-        rc = -EIO;
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    free(directory);
+    rc = fsync(fd) == 0 ? 0 : -EIO;
+    (void)close(fd);
     return rc;
 }
 

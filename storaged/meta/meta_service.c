@@ -1,9 +1,7 @@
 #include "storaged/meta/meta_service.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -399,20 +397,12 @@ static void fill_methods(struct meta_service *service)
 static int space_new(struct meta_service *service,
                      const struct meta_service_config *config)
 {
-    char *copy = strdup(config->shard.path);
-    int rc;
-
-    if (copy == NULL) {
-        return -ENOMEM;
+    service->dir = meta_db_open_directory(config->shard.path);
+    if (service->dir < 0) {
+        return service->dir;
     }
-    service->dir = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    rc = service->dir < 0 ? -errno : 0;
-    free(copy);
-    if (rc == 0) {
-        service->has_space = true;
-        rc = space_init(&service->space, service->dir, config->reserve);
-    }
-    return rc;
+    service->has_space = true;
+    return space_init(&service->space, service->dir, config->reserve);
 }
 
 /* Everything behind the shard. */

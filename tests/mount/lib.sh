@@ -12,6 +12,7 @@ here=$top/tests/mount
 work=$(mktemp -d "${GABION_TEST_DIR:-/var/tmp}/gabion-test.XXXXXX")
 mnt=$work/mnt
 mkdir "$mnt"
+chmod 711 "$work" # for tests as other users
 # Away from the default, and from other tests that run at the same time.
 port=$((20000 + $$ % 3000 * 4))
 seed=${SEED:-$RANDOM}

@@ -76,8 +76,7 @@ git -C "$mnt/clone" fsck --full --strict 2>&1 | grep -v '^notice' && fail "git f
 git -C "$mnt/clone" gc -q
 
 echo "build"
-cp -a "$top" "$mnt/project"
-rm -rf "$mnt/project"/build*
+rsync -a --exclude '/build*' "$top/" "$mnt/project"
 meson setup "$mnt/project/build" "$mnt/project" -Dtests=true >"$work/meson.log" || fail "$(tail "$work/meson.log")"
 ninja -C "$mnt/project/build" tests/unit/test_ec tests/unit/test_placement >"$work/ninja.log" || fail "$(tail "$work/ninja.log")"
 "$mnt/project/build/tests/unit/test_ec" >/dev/null || fail "a program built on the mount does not run"
