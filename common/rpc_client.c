@@ -35,7 +35,8 @@ struct rpc_peer {
 
 struct rpc_client {
     pthread_key_t thread_queue;  /* struct rpc_queue, owned by its thread */
-    grpc_completion_queue *idle; /* owned: where the keeper polls */
+    grpc_completion_queue *idle; /* owned: where the keeper polls; NULL: there
+                                    is no keeper */
     pthread_t keeper;
     uint64_t waits; /* atomic: threads in rpc_queue_wait() now (low half) and
                        how often it was entered (high half) */
@@ -129,6 +130,33 @@ static void *keep_polling(void *context)
     return NULL;
 }
 
+static int start_keeper(struct rpc_client *client)
+{
+    client->idle = grpc_completion_queue_create_for_next(NULL);
+    if (pthread_create(&client->keeper, NULL, keep_polling, client) != 0) {
+        grpc_completion_queue_shutdown(client->idle);
+        (void)keep_polling(client);
+        grpc_completion_queue_destroy(client->idle);
+        client->idle = NULL;
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static void stop_keeper(struct rpc_client *client)
+{
+    if (client->idle == NULL) {
+        return;
+    }
+    grpc_completion_queue_shutdown(client->idle);
+    (void)pthread_join(client->keeper, NULL);
+    while (grpc_completion_queue_next(client->idle,
+                                      gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)
+               .type != GRPC_QUEUE_SHUTDOWN) {
+    }
+    grpc_completion_queue_destroy(client->idle);
+}
+
 static void free_thread_queue(void *queue)
 {
     rpc_queue_free(queue);
@@ -136,7 +164,6 @@ static void free_thread_queue(void *queue)
 
 static void destroy(struct rpc_client *client)
 {
-    grpc_completion_queue_destroy(client->idle);
     (void)pthread_cond_destroy(&client->stop);
     (void)pthread_mutex_destroy(&client->lock);
     (void)pthread_key_delete(client->thread_queue);
@@ -144,7 +171,7 @@ static void destroy(struct rpc_client *client)
     free(client);
 }
 
-int rpc_client_new(struct rpc_client **ret_client)
+int rpc_client_new(bool polls, struct rpc_client **ret_client)
 {
     struct rpc_client *client = calloc(1, sizeof *client);
 
@@ -158,10 +185,7 @@ int rpc_client_new(struct rpc_client **ret_client)
     rpc_grpc_ref();
     (void)pthread_mutex_init(&client->lock, NULL);
     (void)pthread_cond_init(&client->stop, NULL);
-    client->idle = grpc_completion_queue_create_for_next(NULL);
-    if (pthread_create(&client->keeper, NULL, keep_polling, client) != 0) {
-        grpc_completion_queue_shutdown(client->idle);
-        (void)keep_polling(client);
+    if (polls && start_keeper(client) != 0) {
         destroy(client);
         return -ENOMEM;
     }
@@ -197,12 +221,7 @@ void rpc_client_free(struct rpc_client *client)
         client->peers = peer->next;
         free_peer(peer);
     }
-    grpc_completion_queue_shutdown(client->idle);
-    (void)pthread_join(client->keeper, NULL);
-    while (grpc_completion_queue_next(client->idle,
-                                      gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL)
-               .type != GRPC_QUEUE_SHUTDOWN) {
-    }
+    stop_keeper(client);
     destroy(client);
 }
 

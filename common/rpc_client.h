@@ -3,8 +3,8 @@
  * One rpc_client per process holds the channels; each thread that calls has an
  * rpc_queue, where its completions arrive. A peer has two channels: control for
  * small calls, data for blocks, so that a ping never waits behind a megabyte.
- * The client keeps one thread of its own polling, so that connecting and
- * keepalive go on while no caller waits. */
+ * Connecting and keepalive go on while no caller waits, as long as some thread
+ * polls: one of the client's own, or a server's. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,8 +25,10 @@ enum rpc_lane {
     RPC_DATA
 };
 
-/* Errors: -ENOMEM. gRPC is initialised here: daemonize before. */
-MUST_CHECK int rpc_client_new(struct rpc_client **ret_client);
+/* `polls`: keep a thread that polls while no caller waits. In a process whose
+ * rpc_server polls anyway it would only catch the server's events.
+ * Errors: -ENOMEM. gRPC is initialised here: daemonize before. */
+MUST_CHECK int rpc_client_new(bool polls, struct rpc_client **ret_client);
 
 /* All calls must have finished and all queues be freed. NULL is allowed. */
 void rpc_client_free(struct rpc_client *client);

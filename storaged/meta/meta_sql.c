@@ -47,7 +47,7 @@ int meta_sql_open(const char *path,
                   struct meta_sql *ret_sql,
                   struct errmsg *msg)
 {
-    char pragmas[256];
+    char pragmas[512];
     int code;
 
     code = sqlite3_open_v2(path, &ret_sql->handle,
@@ -56,6 +56,7 @@ int meta_sql_open(const char *path,
         (void)snprintf(pragmas, sizeof pragmas,
                        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
                        "PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY; "
+                       "PRAGMA secure_delete=OFF; "
                        "PRAGMA cell_size_check=ON; PRAGMA cache_size=-%u",
                        cache_kib);
         (void)sqlite3_busy_timeout(ret_sql->handle, META_SQL_BUSY_MS);

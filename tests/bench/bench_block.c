@@ -241,7 +241,7 @@ static void bench_service(struct bench *bench)
         rc = rpc_server_start(server);
     }
     if (rc == 0) {
-        rc = rpc_client_new(&client);
+        rc = rpc_client_new(true, &client);
     }
     if (rc == 0) {
         (void)snprintf(address, sizeof address, "127.0.0.1:%d",

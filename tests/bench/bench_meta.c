@@ -212,7 +212,7 @@ int main(int argc, char **argv)
     }
     (void)snprintf(path, sizeof path, "%s/bench.db", argv[1]);
     map = make_map();
-    if (rpc_client_new(&client) < 0) {
+    if (rpc_client_new(true, &client) < 0) {
         die("no client");
     }
     config.shard.path = path;

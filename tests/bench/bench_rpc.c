@@ -386,7 +386,7 @@ static void set_up(struct bench *bench, const char *n_pollers)
     bench->target = malloc(UNIT);
     bench->payload = buf_new(UNIT);
     if (bench->samples == NULL || bench->target == NULL ||
-        bench->payload == NULL || rpc_client_new(&bench->client) != 0) {
+        bench->payload == NULL || rpc_client_new(true, &bench->client) != 0) {
         abort();
     }
     memset(bench->payload->data, 'y', UNIT);

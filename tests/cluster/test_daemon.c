@@ -152,7 +152,7 @@ static bool answers(const struct process *process)
 
     (void)snprintf(address, sizeof address, "127.0.0.1:%d",
                    (int)strtol(port + 5, NULL, 10));
-    ck_assert_int_eq(rpc_client_new(&rpc), 0);
+    ck_assert_int_eq(rpc_client_new(true, &rpc), 0);
     rc = cluster_client_get_map(rpc, &query, &map, &msg);
     cluster_map_unref(map);
     rpc_client_free(rpc);

@@ -192,7 +192,7 @@ void rpc_setup(void)
 {
     mem_tune();
     world_open(&world);
-    ck_assert_int_eq(rpc_client_new(&client), 0);
+    ck_assert_int_eq(rpc_client_new(true, &client), 0);
     ck_assert_int_eq(rpc_client_peer(client, world.address, &peer), 0);
     queue = rpc_client_thread_queue(client);
     ck_assert_ptr_nonnull(queue);

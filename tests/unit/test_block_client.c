@@ -182,7 +182,7 @@ static void set_up(void)
     for (size_t i = 0; i < f.block->size; i++) {
         f.block->data[i] = (uint8_t)(i * i >> 3);
     }
-    ck_assert_int_eq(rpc_client_new(&f.rpc), 0);
+    ck_assert_int_eq(rpc_client_new(true, &f.rpc), 0);
     ck_assert_int_eq(block_client_new(f.rpc, &f.map, &f.client), 0);
     f.io = block_client_io(f.client);
 }

@@ -63,7 +63,7 @@ static void setup(void)
     fixture_setup();
     fault_disk_init(&disk);
     fixture_options.disk = &disk.disk;
-    ck_assert_int_eq(rpc_client_new(&client), 0);
+    ck_assert_int_eq(rpc_client_new(true, &client), 0);
     start_node();
 }
 

@@ -228,7 +228,7 @@ static void setup(void)
     (void)snprintf(dir, sizeof dir, "/tmp/gabion-meta-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     (void)snprintf(path, sizeof path, "%s/shard.db", dir);
-    ck_assert_int_eq(rpc_client_new(&client), 0);
+    ck_assert_int_eq(rpc_client_new(true, &client), 0);
     for (unsigned i = 0; i < NODES; i++) {
         fake_init(&fakes[i]);
     }

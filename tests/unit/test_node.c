@@ -113,7 +113,7 @@ static void start_all(void)
     (void)snprintf(dir, sizeof dir, "/tmp/gabion-test-node-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     make_map();
-    ck_assert_int_eq(rpc_client_new(&rpc), 0);
+    ck_assert_int_eq(rpc_client_new(true, &rpc), 0);
     for (uint32_t id = 1; id <= N_NODES; id++) {
         ck_assert_int_eq(mkdir(in_dir("node%u", id), 0700), 0);
         start(id);

@@ -88,7 +88,7 @@ static void connect_to_fake(int64_t timeout_ms, bool hard)
 
     meta_fake_init(&fake);
     map = meta_fake_map(&fake);
-    ck_assert_int_eq(rpc_client_new(&rpc), 0);
+    ck_assert_int_eq(rpc_client_new(true, &rpc), 0);
     config.rpc = rpc;
     config.map = map;
     ck_assert_int_eq(meta_client_new(&config, &meta), 0);

@@ -113,7 +113,7 @@ static void start_all(void)
         start_fake(&fakes[i], i + 1);
     }
     load_map();
-    ck_assert_int_eq(rpc_client_new(&rpc), 0);
+    ck_assert_int_eq(rpc_client_new(true, &rpc), 0);
 }
 
 static void stop_all(void)
