@@ -1,6 +1,8 @@
 #include "common/rpc_args.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
+#include <string.h>
 
 #include <grpc/support/log.h>
 
@@ -86,17 +88,35 @@ static void on_grpc_log(gpr_log_func_args *args)
     log_debug("grpc %s file=%s:%d", args->message, args->file, args->line);
 }
 
-static void route_log(void)
+/* Debian 12 builds Abseil, on which gRPC stands, with the search for lock
+ * cycles on, at an eighth of the CPU of a small call. Its switch is a C++
+ * function, absl::SetMutexDeadlockDetectionMode(kIgnore), found by its mangled
+ * name; a build that has no such name keeps the search. */
+static void stop_lock_search(void)
+{
+    static const char name[] = "_ZN4absl7debian329SetMutexDeadlockDetectionMode"
+                               "ENS0_15OnDeadlockCycleE";
+    void *symbol = dlsym(RTLD_DEFAULT, name);
+    void (*set_mode)(int mode);
+
+    if (symbol != NULL) {
+        memcpy(&set_mode, &symbol, sizeof set_mode);
+        set_mode(0);
+    }
+}
+
+static void set_up_once(void)
 {
     gpr_set_log_function(on_grpc_log);
     gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
+    stop_lock_search();
 }
 
 void rpc_grpc_ref(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    (void)pthread_once(&once, route_log);
+    (void)pthread_once(&once, set_up_once);
     grpc_init();
 }
 

@@ -210,14 +210,9 @@ static void add_methods(struct node *node,
  * are plenty: measured on two, one poller wrote 1.5 times as fast. */
 static unsigned n_pollers(void)
 {
-    long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long n = sysconf(_SC_NPROCESSORS_ONLN) / CORES_PER_POLLER;
 
-    if (n_cores < 2 * CORES_PER_POLLER) {
-        return 1;
-    }
-    return n_cores < POLLERS_MAX * CORES_PER_POLLER
-               ? (unsigned)n_cores / CORES_PER_POLLER
-               : POLLERS_MAX;
+    return n < 1 ? 1 : n > POLLERS_MAX ? POLLERS_MAX : (unsigned)n;
 }
 
 static int make_server(struct node *node,
