@@ -89,7 +89,7 @@ static void on_grpc_log(gpr_log_func_args *args)
 }
 
 /* Debian 12 builds Abseil, on which gRPC stands, with the search for lock
- * cycles on, at an eighth of the CPU of a small call. Its switch is a C++
+ * cycles on, at a tenth of the CPU of a small call. Its switch is a C++
  * function, absl::SetMutexDeadlockDetectionMode(kIgnore), found by its mangled
  * name; a build that has no such name keeps the search. */
 static void stop_lock_search(void)

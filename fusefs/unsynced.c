@@ -273,7 +273,7 @@ static void forget_durable(struct unsynced *list)
 }
 
 /* Sync until the first failure: after one, the others would most likely wait as
- * long for nothing. `*ret_failed`: how many have succeeded. */
+ * long for nothing. `*ret_failed`: which one failed; `n`: none. */
 static int sync_all(struct unsynced *list,
                     const struct todo *todos,
                     size_t n,
