@@ -81,6 +81,17 @@ static pid_t spawn_server(struct rpc_peer **ret_peer)
     return pid;
 }
 
+/* Return when every thread of it has stopped: kill() alone does not wait, and
+ * a thread still running may answer. */
+static void stop_server(pid_t pid)
+{
+    int status;
+
+    ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+    ck_assert_int_eq(waitpid(pid, &status, WUNTRACED), pid);
+    ck_assert(WIFSTOPPED(status));
+}
+
 /* Outside of Check: nothing here may assert by its means. */
 static int serve(void)
 {
@@ -104,7 +115,7 @@ START_TEST(a_stopped_server_costs_the_deadline_at_most)
     memset(buf->data, 1, buf->size);
     ck_assert_int_eq(rpc_sync(ORDER_ANSWER, SOON_MS), 0);
     ck_assert_int_eq(rpc_put(peer, RPC_DATA, buf, buf->size), 0);
-    ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+    stop_server(pid);
     start = clock_mono_ms();
     ck_assert_int_eq(rpc_sync(ORDER_ANSWER, 200), -ETIMEDOUT);
     ck_assert_int_lt(clock_mono_ms() - start, 2000);
