@@ -1,11 +1,12 @@
 /* Opening, transactions, syncing and checkpoints.
  *
  * Three connections share the database file. The *writer* appends commits to
- * the WAL. The *checkpointer* copies the WAL to the main file. The *syncer*
- * does nothing but hold the WAL open: SQLite keeps one sqlite3_file per
- * connection, the WAL's lives as long as the connection does, and syncing
- * through it touches nothing that another thread uses. (Opening the WAL by
- * open(2) instead and closing it would drop the process's POSIX locks.)
+ * the WAL, each by one write (wal_vfs.h). The *checkpointer* copies the WAL to
+ * the main file. The *syncer* does nothing but hold the WAL open: SQLite keeps
+ * one sqlite3_file per connection, the WAL's lives as long as the connection
+ * does, and syncing through it touches nothing that another thread uses.
+ * (Opening the WAL by open(2) instead and closing it would drop the process's
+ * POSIX locks.)
  *
  * What a commit was before meta_db_sync() began is, when it returns, either in
  * the WAL, which has been synced, or in the main file: the checkpointer syncs
@@ -22,6 +23,7 @@
 #include "common/log.h"
 #include "storaged/meta/meta_db_internal.h"
 #include "storaged/meta/meta_inode.h"
+#include "storaged/meta/wal_vfs.h"
 
 #define WRITER_CACHE_KIB 65536u
 #define OTHER_CACHE_KIB  256u
@@ -158,12 +160,33 @@ static int note_wal_pages(void *context,
     return SQLITE_OK;
 }
 
+/* The writer as wal_vfs.h wants it: to SQLite each commit looks synced, and
+ * checkpoints are the checkpointer's alone. */
+static int open_writer_handle(struct meta_db *db, struct errmsg *msg)
+{
+    const char *vfs = wal_vfs_name();
+    int rc;
+
+    if (vfs == NULL) {
+        return -ENOMEM;
+    }
+    rc = meta_sql_open(db->path, vfs, WRITER_CACHE_KIB, &db->writer, msg);
+    if (rc == 0) {
+        rc = meta_sql_exec(&db->writer, "PRAGMA synchronous=FULL");
+    }
+    if (rc == 0) {
+        rc = meta_sql_errno(sqlite3_db_config(
+            db->writer.handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL));
+    }
+    return rc;
+}
+
 static int open_writer(struct meta_db *db,
                        uint64_t cluster,
                        uint32_t slot,
                        struct errmsg *msg)
 {
-    int rc = meta_sql_open(db->path, WRITER_CACHE_KIB, &db->writer, msg);
+    int rc = open_writer_handle(db, msg);
 
     if (rc != 0) {
         return rc;
@@ -186,7 +209,7 @@ static int open_writer(struct meta_db *db,
 
 static int open_syncer(struct meta_db *db, struct errmsg *msg)
 {
-    int rc = meta_sql_open(db->path, OTHER_CACHE_KIB, &db->syncer, msg);
+    int rc = meta_sql_open(db->path, NULL, OTHER_CACHE_KIB, &db->syncer, msg);
 
     if (rc == 0) { /* the first read opens the WAL */
         rc = meta_sql_exec(&db->syncer, "SELECT applied FROM counter");
@@ -277,7 +300,7 @@ int meta_db_open(const char *path,
         rc = open_writer(db, cluster, slot, msg);
     }
     if (rc == 0) {
-        rc = meta_sql_open(path, OTHER_CACHE_KIB, &db->checkpointer, msg);
+        rc = meta_sql_open(path, NULL, OTHER_CACHE_KIB, &db->checkpointer, msg);
         (void)sqlite3_busy_timeout(db->checkpointer.handle, CHECKPOINT_BUSY_MS);
     }
     if (rc == 0) {
@@ -306,9 +329,9 @@ void meta_db_close(struct meta_db *db)
     if (db->in_transaction) {
         meta_db_rollback(db);
     }
+    meta_sql_close(&db->writer);
     meta_sql_close(&db->syncer);
     meta_sql_close(&db->checkpointer);
-    meta_sql_close(&db->writer);
     meta_object_tally_close(&db->tally);
     (void)pthread_mutex_destroy(&db->sync_lock);
     (void)pthread_mutex_destroy(&db->writer_lock);

@@ -4,10 +4,10 @@
  * except where a function says otherwise; any number of readers (struct
  * meta_reader), each used by one thread at a time, each seeing the last commit.
  *
- * WAL mode, synchronous=NORMAL: a commit survives the death of the process, and
- * meta_db_sync() makes all commits before it survive the loss of power. Never
- * open or close the database file by other means in this process: POSIX locks
- * of the whole process would be dropped. */
+ * WAL mode: a commit survives the death of the process, and meta_db_sync()
+ * makes all commits before it survive the loss of power. Never open or close
+ * the database file by other means in this process: POSIX locks of the whole
+ * process would be dropped. */
 #pragma once
 
 #include <stdint.h>

@@ -87,7 +87,7 @@ int meta_reader_open(struct meta_db *db, struct meta_reader **ret_reader)
     if (reader == NULL) {
         return -ENOMEM;
     }
-    rc = meta_sql_open(db->path, READER_CACHE_KIB, &reader->sql, NULL);
+    rc = meta_sql_open(db->path, NULL, READER_CACHE_KIB, &reader->sql, NULL);
     if (rc == 0) {
         rc = meta_sql_prepare(&reader->sql, reader_texts, READ_STATEMENTS);
     }

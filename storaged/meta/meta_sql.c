@@ -43,6 +43,7 @@ int meta_sql_exec(struct meta_sql *sql, const char *text)
 }
 
 int meta_sql_open(const char *path,
+                  const char *vfs,
                   unsigned cache_kib,
                   struct meta_sql *ret_sql,
                   struct errmsg *msg)
@@ -51,7 +52,7 @@ int meta_sql_open(const char *path,
     int code;
 
     code = sqlite3_open_v2(path, &ret_sql->handle,
-                           SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+                           SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, vfs);
     if (code == SQLITE_OK) {
         (void)snprintf(pragmas, sizeof pragmas,
                        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "

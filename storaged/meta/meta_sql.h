@@ -22,10 +22,12 @@ struct meta_sql {
     size_t n_statements;
 };
 
-/* Open the existing database `path` in WAL mode with a page cache of
- * `cache_kib`. Zero-initialise `*ret_sql`; meta_sql_close() is due in any case.
- * Errors: -EBADMSG corrupt or no database; -EIO, -ENOSPC, -ENOMEM */
+/* Open the existing database `path` through the VFS of that name (NULL:
+ * SQLite's own) in WAL mode with a page cache of `cache_kib`. Zero-initialise
+ * `*ret_sql`; meta_sql_close() is due in any case. Errors: -EBADMSG corrupt or
+ * no database; -EIO, -ENOSPC, -ENOMEM */
 MUST_CHECK int meta_sql_open(const char *path,
+                             const char *vfs,
                              unsigned cache_kib,
                              struct meta_sql *ret_sql,
                              struct errmsg *msg);
