@@ -185,6 +185,7 @@ void file_created(struct file *file, const struct file_attr *attr)
         file->attr_known = true;
         file->layout_valid = true;
         file->layout_version = attr->data_version;
+        file->is_new = true;
     }
     (void)pthread_mutex_unlock(&file->lock);
 }
@@ -236,6 +237,28 @@ void file_overlay_attr(struct file *file, struct file_attr *attr)
     } else if (file->flushing.mtime_ns != 0) {
         attr->mtime_ns = file->flushing.mtime_ns;
     }
+    (void)pthread_mutex_unlock(&file->lock);
+}
+
+bool file_hold(struct file *file, const struct file_set *set)
+{
+    bool is_held;
+
+    (void)pthread_mutex_lock(&file->lock);
+    is_held = file->is_new;
+    if (is_held) {
+        pending_set(&file->active, set);
+        file_set_dirty_locked(file);
+    }
+    (void)pthread_mutex_unlock(&file->lock);
+    return is_held;
+}
+
+void file_held(struct file *file, struct file_set *ret_set)
+{
+    (void)pthread_mutex_lock(&file->lock);
+    *ret_set = file->active.set;
+    file_set_add_older(ret_set, &file->flushing.set);
     (void)pthread_mutex_unlock(&file->lock);
 }
 

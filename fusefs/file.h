@@ -40,6 +40,24 @@ struct file_attr {
     uint64_t data_version; /* changes with each change of the bytes */
 };
 
+/* Bits of metadata.proto's SetAttr.valid. */
+#define FILE_SET_MODE  1u
+#define FILE_SET_UID   2u
+#define FILE_SET_GID   4u
+#define FILE_SET_ATIME 16u
+#define FILE_SET_MTIME 32u
+
+/* Attributes that programs have set, to be committed with the bytes. */
+struct file_set {
+    uint32_t valid; /* FILE_SET_* */
+    uint32_t mode;  /* permissions only */
+    uint32_t uid;
+    uint32_t gid;
+    int64_t atime_ns;
+    int64_t mtime_ns;
+    int64_t ctime_ns; /* when the last of them was set */
+};
+
 /* A list of extents in file order with the objects they name. */
 struct layout {
     struct file_attr attr;
@@ -57,8 +75,9 @@ struct file_write {
     uint64_t ino;
     const struct extent *extents; /* in file order, not overlapping */
     size_t n_extents;
-    uint64_t end;     /* the file is at least this long afterwards */
-    int64_t mtime_ns; /* 0: leave it alone */
+    uint64_t end;        /* the file is at least this long afterwards */
+    int64_t mtime_ns;    /* 0: leave it alone */
+    struct file_set set; /* but mtime and ctime */
 };
 
 /* New bytes of files, committed together or not at all. */
@@ -153,7 +172,8 @@ MUST_CHECK int file_get(struct file_store *store,
 void file_put(struct file *file);
 
 /* The file has just been created, empty, by this mount: its layout need not be
- * asked for. Call after file_get(), before anything else. */
+ * asked for, and file_hold() works until its first close, fsync or commit. Call
+ * after file_get(), before anything else. */
 void file_created(struct file *file, const struct file_attr *attr);
 
 /* Tell what the shard said of the file, at lookup, getattr and open: cached
@@ -199,6 +219,18 @@ MUST_CHECK int file_sync_data(struct file *file);
 MUST_CHECK int file_truncate(struct file *file,
                              uint64_t size,
                              int64_t mtime_ns);
+
+/* Let attributes that are set of a file in the making go with its first commit:
+ * others see the file appear as it will be, and it costs no RPC. Errors of that
+ * commit are told as those of the bytes. False when the file is not, or no
+ * longer, in the making: then it is for the caller to set them. */
+bool file_hold(struct file *file, const struct file_set *set);
+
+/* What file_hold() was given and no commit has taken to the shard yet. */
+void file_held(struct file *file, struct file_set *ret_set);
+
+/* Commit the file if attributes are held: due before an op on its inode. */
+MUST_CHECK int file_settle(struct file *file);
 
 /* utimensat(2) came by: a later flush must not move the mtime. */
 void file_mtime_was_set(struct file *file);

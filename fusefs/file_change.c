@@ -202,6 +202,7 @@ static int share_extents(struct file *source,
         (void)pthread_mutex_lock(&file->lock);
         file_drop_layout_locked(file);
         file_set_attr_locked(file, &attr);
+        file->is_new = false;
         (void)pthread_mutex_unlock(&file->lock);
     }
     (void)pthread_mutex_unlock(&file->flush_lock);

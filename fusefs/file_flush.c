@@ -179,6 +179,7 @@ static int flush_and_tell(struct file *file,
     rc = flush_held(file, how, ret_durable);
     (void)pthread_mutex_unlock(&file->flush_lock);
     (void)pthread_mutex_lock(&file->lock);
+    file->is_new = false;
     told = file->lost_error;
     file->lost_error = 0;
     /* Bytes that could not be stored earlier are stored now, or `rc` says why
@@ -193,6 +194,20 @@ int file_flush(struct file *file)
     bool durable;
 
     return flush_and_tell(file, FLUSH_COMMIT, &durable);
+}
+
+int file_settle(struct file *file)
+{
+    struct file_set set;
+    int rc = 0;
+
+    file_held(file, &set);
+    if (set.valid != 0) {
+        (void)pthread_mutex_lock(&file->flush_lock);
+        rc = file_flush_held(file, FLUSH_COMMIT);
+        (void)pthread_mutex_unlock(&file->flush_lock);
+    }
+    return rc;
 }
 
 /* Make blocks durable that were committed without. */

@@ -63,6 +63,7 @@ struct file {
     uint64_t layout_version;  /* data version of layout */
     bool layout_valid;        /* layout is whole */
     bool attr_known;          /* attr says something */
+    bool is_new;              /* in the making: see file_hold() */
     bool is_flushing;         /* `flushing` may be non-empty */
     bool is_loading;          /* somebody fetches the layout */
     bool is_dirty;            /* in the store's list, which holds a reference */

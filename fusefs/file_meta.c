@@ -133,6 +133,7 @@ struct commit {
     uint8_t (*ids)[OBJECT_ID_SIZE];   /* owned */
     Gabion__FileWrite *files;         /* owned */
     Gabion__FileWrite **file_list;    /* owned */
+    Gabion__SetAttr *sets;            /* owned, by file */
     Gabion__Extent *extents;          /* owned, of all files */
     Gabion__Extent **extent_list;     /* owned */
     struct inode_change *changes;     /* owned, by file */
@@ -155,6 +156,7 @@ static void commit_free(struct commit *commit)
     free(commit->ids);
     free(commit->files);
     free(commit->file_list);
+    free(commit->sets);
     free(commit->extents);
     free(commit->extent_list);
     free(commit->changes);
@@ -171,13 +173,15 @@ static int commit_alloc(struct commit *commit,
     commit->ids = calloc(n_objects + 1, sizeof *commit->ids);
     commit->files = calloc(n_files + 1, sizeof *commit->files);
     commit->file_list = calloc(n_files + 1, sizeof(Gabion__FileWrite *));
+    commit->sets = calloc(n_files + 1, sizeof *commit->sets);
     commit->extents = calloc(n_extents + 1, sizeof *commit->extents);
     commit->extent_list = calloc(n_extents + 1, sizeof(Gabion__Extent *));
     commit->changes = calloc(n_files + 1, sizeof *commit->changes);
     if (commit->objects == NULL || commit->object_list == NULL ||
         commit->ids == NULL || commit->files == NULL ||
-        commit->file_list == NULL || commit->extents == NULL ||
-        commit->extent_list == NULL || commit->changes == NULL) {
+        commit->file_list == NULL || commit->sets == NULL ||
+        commit->extents == NULL || commit->extent_list == NULL ||
+        commit->changes == NULL) {
         return -ENOMEM;
     }
     return 0;
@@ -217,6 +221,17 @@ static void fill_extent(const struct extent *from, Gabion__Extent *to)
     }
 }
 
+static void fill_set(const struct file_write *write, Gabion__SetAttr *to)
+{
+    gabion__set_attr__init(to);
+    to->ino = write->ino;
+    to->valid = write->set.valid & ~FILE_SET_MTIME;
+    to->mode = write->set.mode;
+    to->uid = write->set.uid;
+    to->gid = write->set.gid;
+    to->atime_ns = write->set.atime_ns;
+}
+
 static void fill_files(struct commit *commit,
                        const struct file_write *writes,
                        size_t n)
@@ -235,6 +250,10 @@ static void fill_files(struct commit *commit,
         for (size_t j = 0; j < writes[i].n_extents; j++, next++) {
             fill_extent(&writes[i].extents[j], &commit->extents[next]);
             commit->extent_list[next] = &commit->extents[next];
+        }
+        if (writes[i].set.valid != 0) {
+            fill_set(&writes[i], &commit->sets[i]);
+            to->set = &commit->sets[i];
         }
         commit->file_list[i] = to;
     }

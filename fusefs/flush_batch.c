@@ -116,6 +116,7 @@ static void take(struct flush *flush, size_t index)
         file->flushing = file->active;
         memset(&file->active, 0, sizeof file->active);
         file->is_flushing = true;
+        file->is_new = false;
         file_restart_age_locked(file);
         flush->replaces = flush->replaces || replaces_locked(file);
     }
@@ -366,7 +367,7 @@ static bool build_item(struct flush *flush, struct flush_item *item)
     (void)pthread_mutex_lock(&item->file->lock);
     grows = !item->file->attr_known || pending->end > item->file->attr.size;
     (void)pthread_mutex_unlock(&item->file->lock);
-    return item->n_extents > 0 || grows;
+    return item->n_extents > 0 || grows || pending->set.valid != 0;
 }
 
 /* Lay the item's extents over the layout. */
@@ -476,6 +477,7 @@ static int call_commit(struct flush *flush,
         writes[i].n_extents = committing[i]->n_extents;
         writes[i].end = pending->end;
         writes[i].mtime_ns = pending->mtime_ns;
+        writes[i].set = pending->set;
     }
     if (rc == 0) {
         rc = meta->commit(meta,

@@ -80,7 +80,7 @@ int ops_check_name(const char *name)
 
 /* -------------------------------------------------------------- attributes */
 
-static void to_file_attr(const Gabion__Attr *attr, struct file_attr *ret_attr)
+void ops_file_attr(const Gabion__Attr *attr, struct file_attr *ret_attr)
 {
     ret_attr->size = attr->size;
     ret_attr->allocated = attr->allocated;
@@ -100,7 +100,7 @@ void ops_learn(struct client *client,
     if (file != NULL) {
         struct file_attr bytes;
 
-        to_file_attr(attr, &bytes);
+        ops_file_attr(attr, &bytes);
         file_revalidate(file, &bytes);
         inode_file_unpin(inode);
     }
@@ -140,27 +140,54 @@ static struct timespec to_timespec(int64_t ns)
     return time;
 }
 
-/* Bytes of a file as this mount's programs must see them. */
+static void overlay_set(const struct file_set *set, struct stat *stat)
+{
+    if ((set->valid & FILE_SET_MODE) != 0) {
+        stat->st_mode = (stat->st_mode & S_IFMT) | set->mode;
+    }
+    if ((set->valid & FILE_SET_UID) != 0) {
+        stat->st_uid = set->uid;
+    }
+    if ((set->valid & FILE_SET_GID) != 0) {
+        stat->st_gid = set->gid;
+    }
+    if ((set->valid & FILE_SET_ATIME) != 0) {
+        stat->st_atim = to_timespec(set->atime_ns);
+    }
+    if (set->valid != 0) {
+        stat->st_ctim = to_timespec(set->ctime_ns);
+    }
+}
+
+/* What is pending of a file, as this mount's programs must see it. */
 static void overlay(struct inode *inode,
                     const Gabion__Attr *attr,
-                    struct file_attr *ret_attr)
+                    struct stat *stat)
 {
     struct file *file = S_ISREG(attr->mode) ? inode_file_pin(inode) : NULL;
+    struct file_set set;
+    struct file_attr bytes;
 
-    to_file_attr(attr, ret_attr);
-    if (file != NULL) {
-        file_overlay_attr(file, ret_attr);
-        inode_file_unpin(inode);
+    if (file == NULL) {
+        return;
     }
+    ops_file_attr(attr, &bytes);
+    file_overlay_attr(file, &bytes);
+    file_held(file, &set);
+    inode_file_unpin(inode);
+    stat->st_size = (off_t)bytes.size;
+    stat->st_blocks = (blkcnt_t)((bytes.allocated + 511) / 512);
+    stat->st_mtim = to_timespec(bytes.mtime_ns);
+    if (bytes.mtime_ns > attr->ctime_ns && bytes.mtime_ns != attr->mtime_ns) {
+        stat->st_ctim = stat->st_mtim; /* written, not committed yet */
+    }
+    overlay_set(&set, stat);
 }
 
 void ops_fill_stat(struct inode *inode,
                    const Gabion__Attr *attr,
                    struct stat *ret_stat)
 {
-    struct file_attr bytes;
-
-    overlay(inode, attr, &bytes);
     memset(ret_stat, 0, sizeof *ret_stat);
     ret_stat->st_ino = attr->ino;
     ret_stat->st_mode = attr->mode;
@@ -168,15 +195,13 @@ void ops_fill_stat(struct inode *inode,
     ret_stat->st_uid = attr->uid;
     ret_stat->st_gid = attr->gid;
     ret_stat->st_rdev = attr->rdev;
-    ret_stat->st_size = (off_t)bytes.size;
+    ret_stat->st_size = (off_t)attr->size;
     ret_stat->st_blksize = 4096;
-    ret_stat->st_blocks = (blkcnt_t)((bytes.allocated + 511) / 512);
+    ret_stat->st_blocks = (blkcnt_t)((attr->allocated + 511) / 512);
     ret_stat->st_atim = to_timespec(attr->atime_ns);
-    ret_stat->st_mtim = to_timespec(bytes.mtime_ns);
+    ret_stat->st_mtim = to_timespec(attr->mtime_ns);
     ret_stat->st_ctim = to_timespec(attr->ctime_ns);
-    if (bytes.mtime_ns > attr->ctime_ns && bytes.mtime_ns != attr->mtime_ns) {
-        ret_stat->st_ctim = ret_stat->st_mtim; /* written, not committed yet */
-    }
+    overlay(inode, attr, ret_stat);
 }
 
 void ops_fill_entry(const struct client *client,
@@ -207,6 +232,18 @@ void ops_reply_entry(fuse_req_t req,
 
 /* ----------------------------------------------------------------- changes */
 
+int ops_settle(struct inode *inode)
+{
+    struct file *file = inode_file_pin(inode);
+    int rc = 0;
+
+    if (file != NULL) {
+        rc = file_settle(file);
+        inode_file_unpin(inode);
+    }
+    return rc;
+}
+
 int ops_change(struct client *client,
                struct inode *inode,
                Gabion__Op *op,
@@ -216,8 +253,11 @@ int ops_change(struct client *client,
     struct inode_change change;
     struct session_result result;
     const Gabion__Attr *attr;
-    int rc;
+    int rc = ops_settle(inode);
 
+    if (rc != 0) {
+        return rc;
+    }
     inode_change_begin(client->inodes, ino, &change);
     rc = session_submit(client->session, ino, op, false, &result);
     attr = session_result_attr(&result, ino);

@@ -57,6 +57,9 @@ struct ops_attr {
     int64_t fresh_ms; /* how long the kernel may keep it */
 };
 
+/* What attributes say about the bytes. */
+void ops_file_attr(const Gabion__Attr *attr, struct file_attr *ret_attr);
+
 /* Take in an answer of the shard, asked for at `asked`, of the inode. */
 void ops_learn(struct client *client,
                struct inode *inode,
@@ -94,6 +97,10 @@ MUST_CHECK int ops_create(fuse_req_t req,
                           const char *name,
                           struct inode **ret_inode,
                           struct ops_attr *ret_attr);
+
+/* Bring to the shard what file_hold() has kept of the inode: due before an op
+ * that changes it or gives it names. */
+MUST_CHECK int ops_settle(struct inode *inode);
 
 /* Submit an op that changes the one inode, and take in what it is now. */
 MUST_CHECK int ops_change(struct client *client,

@@ -110,6 +110,34 @@ static void fill_times(const struct stat *stat, int to_set, Gabion__Op *op)
     }
 }
 
+/* Privileges are not held: what becomes of them hangs on what is done next. An
+ * mtime of 0 has no place in a commit. */
+static bool hold(struct inode *inode,
+                 const Gabion__SetAttr *body,
+                 int64_t now_ns)
+{
+    const struct file_set set = { .valid = body->valid,
+                                  .mode = body->mode,
+                                  .uid = body->uid,
+                                  .gid = body->gid,
+                                  .atime_ns = body->atime_ns,
+                                  .mtime_ns = body->mtime_ns,
+                                  .ctime_ns = now_ns };
+    bool sets_privileges = (body->valid & FUSE_SET_ATTR_MODE) != 0 &&
+                           (body->mode & (S_ISUID | S_ISGID)) != 0;
+    bool sets_zero =
+        (body->valid & FUSE_SET_ATTR_MTIME) != 0 && body->mtime_ns == 0;
+    struct file *file =
+        sets_privileges || sets_zero ? NULL : inode_file_pin(inode);
+    bool is_held = false;
+
+    if (file != NULL) {
+        is_held = file_hold(file, &set);
+        inode_file_unpin(inode);
+    }
+    return is_held;
+}
+
 static int set_plain(fuse_req_t req,
                      struct inode *inode,
                      const struct stat *stat,
@@ -133,6 +161,9 @@ static int set_plain(fuse_req_t req,
     body.uid = stat->st_uid;
     body.gid = stat->st_gid;
     fill_times(stat, to_set, &op);
+    if (body.valid != 0 && hold(inode, &body, op.now_ns)) {
+        return ops_get_attr(ops_context(req)->client, inode, false, ret_attr);
+    }
 
     /* Before the op: bytes that are flushed meanwhile must not move the time
      * again. */

@@ -177,6 +177,18 @@ static void reply_create(fuse_req_t req,
     }
 }
 
+/* A file with privileges or an ACL is not for file_hold(): what its mode is to
+ * be hangs on more than the mode that is set. */
+static void note_created(struct file *file, const Gabion__Attr *attr)
+{
+    struct file_attr bytes;
+
+    if ((attr->mode & (S_ISUID | S_ISGID)) == 0 && !attr->has_xattrs) {
+        ops_file_attr(attr, &bytes);
+        file_created(file, &bytes);
+    }
+}
+
 /* The kernel asks for this when it does not know the name. If it exists all the
  * same (another mount was quicker), the kernel must look it up and check the
  * permissions: ESTALE makes it do so. */
@@ -207,6 +219,7 @@ void ops_create_file(fuse_req_t req,
     if (rc != 0) {
         ops_reply_error(req, rc);
     } else {
+        note_created(handle->file, &attr.attr);
         (void)inode_pages_valid(inode, attr.attr.data_version, &changed);
         fill_reply(handle, fi, false);
         reply_create(req, inode, &attr, fi);

@@ -237,7 +237,10 @@ void ops_link(fuse_req_t req,
     body.name = wire_text(new_name);
     op.body_case = GABION__OP__BODY_LINK;
     op.link = &body;
-    rc = submit_name(client, &op, body.parent, new_name, ino, &attr);
+    rc = ops_settle(inode);
+    if (rc == 0) {
+        rc = submit_name(client, &op, body.parent, new_name, ino, &attr);
+    }
     if (rc == 0) {
         ops_reply_entry(req, inode, &attr);
     } else {

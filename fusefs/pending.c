@@ -7,7 +7,8 @@
 bool pending_is_empty(const struct pending *pending)
 {
     return pending->map.count == 0 && pending->small == NULL &&
-           pending->n_objects == 0 && pending->end == 0;
+           pending->n_objects == 0 && pending->end == 0 &&
+           pending->set.valid == 0;
 }
 
 void pending_clear(struct pending *pending)
@@ -225,6 +226,36 @@ int pending_forget(struct pending *pending, uint64_t from, uint64_t to)
     return 0;
 }
 
+/* Take those of the attributes that `valid` names. */
+static void take_set(struct file_set *set,
+                     const struct file_set *from,
+                     uint32_t valid)
+{
+    set->valid |= valid;
+    set->mode = (valid & FILE_SET_MODE) != 0 ? from->mode : set->mode;
+    set->uid = (valid & FILE_SET_UID) != 0 ? from->uid : set->uid;
+    set->gid = (valid & FILE_SET_GID) != 0 ? from->gid : set->gid;
+    set->atime_ns =
+        (valid & FILE_SET_ATIME) != 0 ? from->atime_ns : set->atime_ns;
+}
+
+void pending_set(struct pending *pending, const struct file_set *set)
+{
+    take_set(&pending->set, set, set->valid);
+    pending->set.ctime_ns = set->ctime_ns;
+    if ((set->valid & FILE_SET_MTIME) != 0) {
+        pending->mtime_ns = set->mtime_ns;
+    }
+}
+
+void file_set_add_older(struct file_set *set, const struct file_set *older)
+{
+    take_set(set, older, older->valid & ~set->valid);
+    if (set->ctime_ns == 0) {
+        set->ctime_ns = older->ctime_ns;
+    }
+}
+
 int pending_merge_older(struct pending *pending, struct pending *older)
 {
     size_t from;
@@ -251,6 +282,7 @@ int pending_merge_older(struct pending *pending, struct pending *older)
     if (pending->mtime_ns == 0) {
         pending->mtime_ns = older->mtime_ns;
     }
+    file_set_add_older(&pending->set, &older->set);
     pending_clear(older);
     return rc;
 }

@@ -13,6 +13,7 @@
 
 #include "common/buf.h"
 #include "fusefs/extent_map.h"
+#include "fusefs/file.h"
 #include "fusefs/stripe_log.h"
 
 /* Zero-initialise; release with pending_clear(). May be moved by assignment. */
@@ -25,7 +26,8 @@ struct pending {
     size_t n_objects;            /* in use */
     size_t objects_max;          /* allocated */
     uint64_t end;     /* the file is at least this long; 0: says nothing */
-    int64_t mtime_ns; /* of the last write; 0: leave it alone */
+    int64_t mtime_ns; /* of the last write, or set since; 0: leave it alone */
+    struct file_set set; /* its mtime is the one above */
 };
 
 bool pending_is_empty(const struct pending *pending);
@@ -65,6 +67,12 @@ MUST_CHECK int pending_add_object(struct pending *pending,
 MUST_CHECK int pending_forget(struct pending *pending,
                               uint64_t from,
                               uint64_t to);
+
+/* Attributes have been set, after all that is pending. */
+void pending_set(struct pending *pending, const struct file_set *set);
+
+/* Those of `older` that `set` does not name. */
+void file_set_add_older(struct file_set *set, const struct file_set *older);
 
 /* Put `older` beneath `pending`; `older` is empty afterwards. Errors: -ENOMEM
  * some of the older bytes are lost */

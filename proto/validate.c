@@ -371,6 +371,18 @@ static int validate_set_xattr(const Gabion__SetXattr *op, struct errmsg *msg)
     return rc;
 }
 
+static int validate_file_set(const Gabion__FileWrite *file, struct errmsg *msg)
+{
+    int rc =
+        check(file->set->ino == file->ino, msg, "attributes of another file");
+
+    if (rc == 0) {
+        rc = check((file->set->valid & (SET_ATTR_SIZE | SET_ATTR_MTIME)) == 0,
+                   msg, "attributes that come with the bytes");
+    }
+    return rc != 0 ? rc : validate_set_attr(file->set, msg);
+}
+
 static int validate_commit(const Gabion__CommitWrites *op, struct errmsg *msg)
 {
     int rc = validate_objects(op->object, op->n_object, msg);
@@ -386,6 +398,9 @@ static int validate_commit(const Gabion__CommitWrites *op, struct errmsg *msg)
         if (rc == 0) {
             rc = validate_extents(file->extent, file->n_extent, op->object,
                                   op->n_object, msg);
+        }
+        if (rc == 0 && file->set != NULL) {
+            rc = validate_file_set(file, msg);
         }
     }
     return rc;

@@ -20,6 +20,7 @@
 #define SET_ATTR_UID     2u
 #define SET_ATTR_GID     4u
 #define SET_ATTR_SIZE    8u
+#define SET_ATTR_MTIME   32u
 #define SET_ATTR_ALL     63u
 
 /* 0 or -EINVAL with `what` in `msg`. */

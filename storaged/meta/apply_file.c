@@ -18,6 +18,8 @@
 #define VALID_ATIME 16u
 #define VALID_MTIME 32u
 #define VALID_ALL   63u
+/* What may come with a commit. */
+#define VALID_WITH_BYTES (VALID_MODE | VALID_UID | VALID_GID | VALID_ATIME)
 
 /* Allocate.how */
 #define HOW_EXTEND      1u
@@ -121,6 +123,31 @@ static int set_mode(struct apply *apply,
     return apply_chmod_acl(apply, inode);
 }
 
+/* Everything but the size. */
+static int set_plain(struct apply *apply,
+                     const Gabion__SetAttr *op,
+                     struct meta_inode *inode)
+{
+    int rc = 0;
+
+    if ((op->valid & VALID_MODE) != 0) {
+        rc = set_mode(apply, inode, op->mode);
+    }
+    if ((op->valid & VALID_UID) != 0) {
+        inode->uid = op->uid;
+    }
+    if ((op->valid & VALID_GID) != 0) {
+        inode->gid = op->gid;
+    }
+    if ((op->valid & VALID_ATIME) != 0) {
+        inode->atime_ns = op->atime_ns;
+    }
+    if ((op->valid & VALID_MTIME) != 0) {
+        inode->mtime_ns = op->mtime_ns;
+    }
+    return rc;
+}
+
 int apply_set_attr(struct apply *apply, const Gabion__SetAttr *op)
 {
     struct meta_inode inode;
@@ -132,23 +159,11 @@ int apply_set_attr(struct apply *apply, const Gabion__SetAttr *op)
     if (rc == 0 && (op->valid & VALID_SIZE) != 0) {
         rc = set_size(apply, &inode, op->size);
     }
-    if (rc == 0 && (op->valid & VALID_MODE) != 0) {
-        rc = set_mode(apply, &inode, op->mode);
+    if (rc == 0) {
+        rc = set_plain(apply, op, &inode);
     }
     if (rc != 0) {
         return rc;
-    }
-    if ((op->valid & VALID_UID) != 0) {
-        inode.uid = op->uid;
-    }
-    if ((op->valid & VALID_GID) != 0) {
-        inode.gid = op->gid;
-    }
-    if ((op->valid & VALID_ATIME) != 0) {
-        inode.atime_ns = op->atime_ns;
-    }
-    if ((op->valid & VALID_MTIME) != 0) {
-        inode.mtime_ns = op->mtime_ns;
     }
     if (op->valid != 0) {
         inode.ctime_ns = apply->op->now_ns;
@@ -218,6 +233,9 @@ static int check_file(struct apply *apply,
 
     if (file->end > FILE_SIZE_MAX) {
         return -EFBIG;
+    }
+    if (file->set != NULL && (file->set->valid & ~VALID_WITH_BYTES) != 0) {
+        return -EINVAL;
     }
     for (size_t i = 0; i < file->n_extent; i++) {
         const Gabion__Extent *extent = file->extent[i];
@@ -305,13 +323,16 @@ static int commit_file(struct apply *apply,
     if (rc == -ENOENT) {
         return apply_add_attr(apply, NULL);
     }
-    if (rc == 0) {
+    if (rc == 0 && (file->n_extent > 0 || file->end > inode.size)) {
         rc = write_extents(apply, op, file, &inode);
+        inode.data_version++;
+    }
+    if (rc == 0 && file->set != NULL) {
+        rc = set_plain(apply, file->set, &inode);
     }
     if (rc != 0) {
         return rc;
     }
-    inode.data_version++;
     if (file->mtime_ns != 0) {
         inode.mtime_ns = file->mtime_ns;
     }

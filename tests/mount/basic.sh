@@ -40,6 +40,15 @@ mkdir "$work/mnt2"
 cluster mount "$work/mnt2" >/dev/null
 echo there >"$mnt/seen"
 [ "$(cat "$work/mnt2/seen")" = there ] || fail "the second mount does not see it"
+
+# What a program sets of a file that it makes is there for others at its close,
+# and outlives a mount that is killed after an fsync.
+install -m 0640 -o 12 -g 34 "$work/big" "$mnt/made"
+touch -d @1000000001 "$work/dated"
+tar c -C "$work" dated | tar x -C "$mnt"
+[ "$(stat -c '%a %u %g %s' "$work/mnt2/made")" = "640 12 34 3000000" ] ||
+    fail "others see a file in the making: $(stat "$work/mnt2/made")"
+[ "$(stat -c %Y "$work/mnt2/dated")" = 1000000001 ] || fail "mtime of tar"
 cluster umount "$work/mnt2"
 
 # A mount of a subdirectory.

@@ -506,6 +506,37 @@ def fsync_of_files_and_directories(d):
     os.close(fd)
 
 
+def what_is_set_of_a_new_file_stays(d):
+    fd = os.open(f"{d}/f", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+
+    def check(mode, mtime, nlink=1):
+        for s in os.fstat(fd), os.stat(f"{d}/f"):
+            assert (s.st_mode & 0o7777, s.st_uid, s.st_gid) == (mode, 5, 6), s
+            assert s.st_atime_ns == 11 and s.st_nlink == nlink, s
+            assert mtime is None or s.st_mtime_ns == mtime, s
+
+    os.write(fd, b"x" * 5000)
+    before = time.time_ns()
+    os.utime(fd, ns=(11, 22))
+    os.fchown(fd, 5, 6)
+    os.fchmod(fd, 0o640)
+    check(0o640, 22)
+    assert os.stat(f"{d}/f").st_ctime_ns >= before - 50_000_000
+    os.write(fd, b"y")
+    assert os.fstat(fd).st_mtime_ns > before - 50_000_000, "a write after utimes moves mtime"
+    os.utime(fd, ns=(11, 33))
+    os.link(f"{d}/f", f"{d}/g")
+    check(0o640, 33, 2)
+    os.chmod(f"{d}/g", 0o604)
+    os.setxattr(fd, "user.a", b"b")
+    check(0o604, 33, 2)
+    os.fchmod(fd, 0o4755)
+    check(0o4755, 33, 2)
+    os.close(fd)
+    s = os.stat(f"{d}/g")
+    assert (s.st_mode & 0o7777, s.st_uid, s.st_mtime_ns, s.st_size) == (0o4755, 5, 33, 5001), s
+
+
 def inode_numbers_are_stable(d):
     write(f"{d}/f", b"x")
     ino = os.stat(f"{d}/f").st_ino

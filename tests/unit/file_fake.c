@@ -10,6 +10,7 @@
 #include "common/checksum.h"
 #include "common/clock.h"
 #include "common/placement.h"
+#include "fusefs/pending.h"
 
 #define N_BUCKETS   65536u
 #define INO_MAX     4096u
@@ -46,6 +47,7 @@ struct fake_extent {
 
 struct fake_inode {
     struct file_attr attr;
+    struct file_set set;         /* latest of each that was committed */
     struct fake_extent *extents; /* ascending */
     size_t n, max;
     bool is_gone;
@@ -474,6 +476,7 @@ static void apply_write(struct file_fake *fake,
                         size_t n_objects)
 {
     struct fake_inode *inode = &fake->inodes[write->ino];
+    struct file_set set;
     uint64_t last = 0;
     /* Measuring is not for this array's insertions. */
     bool skip = fake->config.discard && write->n_extents > SKIP_EXTENTS_MIN;
@@ -504,13 +507,18 @@ static void apply_write(struct file_fake *fake,
         add_extent(fake, inode,
                    punch(fake, inode, e->offset, e->offset + e->length), &new);
     }
+    if (write->n_extents > 0 || write->end > inode->attr.size) {
+        inode->attr.data_version++;
+    }
     if (write->end > inode->attr.size) {
         inode->attr.size = write->end;
     }
     if (write->mtime_ns != 0) {
         inode->attr.mtime_ns = write->mtime_ns;
     }
-    inode->attr.data_version++;
+    set = write->set;
+    file_set_add_older(&set, &inode->set);
+    inode->set = set;
 }
 
 static void apply_commit(struct file_fake *fake,
@@ -910,6 +918,15 @@ void file_fake_attr(struct file_fake *fake,
 {
     (void)pthread_mutex_lock(&fake->meta_lock);
     *ret_attr = fake->inodes[ino].attr;
+    (void)pthread_mutex_unlock(&fake->meta_lock);
+}
+
+void file_fake_set(struct file_fake *fake,
+                   uint64_t ino,
+                   struct file_set *ret_set)
+{
+    (void)pthread_mutex_lock(&fake->meta_lock);
+    *ret_set = fake->inodes[ino].set;
     (void)pthread_mutex_unlock(&fake->meta_lock);
 }
 

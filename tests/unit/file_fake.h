@@ -65,6 +65,10 @@ void file_fake_set_page(struct file_fake *fake, size_t n_extents);
 void file_fake_attr(struct file_fake *fake,
                     uint64_t ino,
                     struct file_attr *ret_attr);
+/* What commits have set of it. */
+void file_fake_set(struct file_fake *fake,
+                   uint64_t ino,
+                   struct file_set *ret_set);
 size_t file_fake_extents(struct file_fake *fake, uint64_t ino);
 
 struct file_fake_counts {

@@ -461,6 +461,26 @@ static int regular_error(const struct model_inode *inode, int other)
     return is_directory(inode) ? EISDIR : other;
 }
 
+/* Everything but the size. */
+static void set_plain(struct model_inode *inode, const Gabion__SetAttr *body)
+{
+    if ((body->valid & 1) != 0) {
+        inode->attr.mode = (inode->attr.mode & S_IFMT) | (body->mode & 07777u);
+    }
+    if ((body->valid & 2) != 0) {
+        inode->attr.uid = body->uid;
+    }
+    if ((body->valid & 4) != 0) {
+        inode->attr.gid = body->gid;
+    }
+    if ((body->valid & 16) != 0) {
+        inode->attr.atime_ns = body->atime_ns;
+    }
+    if ((body->valid & 32) != 0) {
+        inode->attr.mtime_ns = body->mtime_ns;
+    }
+}
+
 static void set_attr(struct model *model,
                      const Gabion__Op *op,
                      struct model_result *result)
@@ -484,21 +504,7 @@ static void set_attr(struct model *model,
         inode->attr.mtime_ns = op->now_ns;
         clear_bytes(inode, body->size, MODEL_FILE_MAX);
     }
-    if ((body->valid & 1) != 0) {
-        inode->attr.mode = (inode->attr.mode & S_IFMT) | (body->mode & 07777u);
-    }
-    if ((body->valid & 2) != 0) {
-        inode->attr.uid = body->uid;
-    }
-    if ((body->valid & 4) != 0) {
-        inode->attr.gid = body->gid;
-    }
-    if ((body->valid & 16) != 0) {
-        inode->attr.atime_ns = body->atime_ns;
-    }
-    if ((body->valid & 32) != 0) {
-        inode->attr.mtime_ns = body->mtime_ns;
-    }
+    set_plain(inode, body);
     if (body->valid != 0) {
         inode->attr.ctime_ns = op->now_ns;
     }
@@ -586,11 +592,15 @@ static void commit_writes(struct model *model,
                 end = extent->offset + extent->length;
             }
         }
+        inode->attr.data_version +=
+            file->n_extent > 0 || end > inode->attr.size;
         if (end > inode->attr.size) {
             inode->attr.size = end;
         }
         recount_bytes(inode);
-        inode->attr.data_version++;
+        if (file->set != NULL) {
+            set_plain(inode, file->set);
+        }
         inode->attr.ctime_ns = op->now_ns;
         if (file->mtime_ns != 0) {
             inode->attr.mtime_ns = file->mtime_ns;

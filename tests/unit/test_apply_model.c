@@ -182,19 +182,28 @@ static void make_rename(Gabion__Op *op)
     op->rename = body;
 }
 
-static void make_set_attr(Gabion__Op *op)
+static Gabion__SetAttr *random_set_attr(uint32_t valid, uint64_t ino)
 {
     NEW(Gabion__SetAttr, body);
 
     gabion__set_attr__init(body);
-    body->valid = (uint32_t)random_below(64);
-    body->ino = random_ino((body->valid & 8) != 0 ? wants_file : wants_any);
+    body->valid = valid;
+    body->ino = ino;
     body->mode = (uint32_t)random_below(010000);
     body->uid = (uint32_t)random_below(100);
     body->gid = (uint32_t)random_below(100);
     body->size = random_below(MODEL_FILE_MAX);
     body->atime_ns = (int64_t)random_below(1000000) - 500000;
     body->mtime_ns = (int64_t)random_below(1000000) - 500000;
+    return body;
+}
+
+static void make_set_attr(Gabion__Op *op)
+{
+    uint32_t valid = (uint32_t)random_below(64);
+    Gabion__SetAttr *body = random_set_attr(
+        valid, random_ino((valid & 8) != 0 ? wants_file : wants_any));
+
     op->body_case = GABION__OP__BODY_SET_ATTR;
     op->set_attr = body;
 }
@@ -292,6 +301,10 @@ static Gabion__FileWrite *random_file_write(const Gabion__CommitWrites *body)
     }
     file->end = one_in(4) ? random_below(MODEL_FILE_MAX) : 0;
     file->mtime_ns = one_in(2) ? 0 : (int64_t)random_below(1000);
+    if (one_in(3)) { /* mode, uid, gid, atime */
+        file->set =
+            random_set_attr((uint32_t)random_below(32) & ~8u, file->ino);
+    }
     return file;
 }
 

@@ -860,6 +860,108 @@ START_TEST(an_object_that_was_replaced_and_reaped_is_not_missed)
 END_TEST
 
 /* Its blocks are gone because it is garbage, not because a node lost them. */
+/* ---------------------------------------------------- files in the making */
+
+static struct file_set shard_set(uint64_t ino)
+{
+    struct file_set set;
+
+    file_fake_set(fake, ino, &set);
+    return set;
+}
+
+START_TEST(what_is_set_of_a_new_file_comes_with_its_bytes)
+{
+    struct file *file = create_file(1);
+    struct file_set set = { .valid = FILE_SET_MODE | FILE_SET_MTIME,
+                            .mode = 0640,
+                            .mtime_ns = 22,
+                            .ctime_ns = 1 };
+
+    ck_assert_int_eq(write_at(file, 0, 100), 0);
+    ck_assert(file_hold(file, &set));
+    set = (struct file_set){ .valid = FILE_SET_UID, .uid = 7, .ctime_ns = 2 };
+    ck_assert(file_hold(file, &set));
+    ck_assert_uint_eq(counts_now().n_commits, 0);
+    file_held(file, &set);
+    ck_assert_uint_eq(set.mode, 0640);
+    ck_assert_uint_eq(set.uid, 7);
+    ck_assert_int_eq(set.ctime_ns, 2);
+    ck_assert_int_eq(file_flush(file), 0);
+    ck_assert_uint_eq(counts_now().n_commits, 1);
+    ck_assert_uint_eq(shard_set(1).mode, 0640);
+    ck_assert_uint_eq(shard_set(1).uid, 7);
+    ck_assert_int_eq(shard_attr(1).mtime_ns, 22);
+    file_held(file, &set);
+    ck_assert_uint_eq(set.valid, 0);
+    ck_assert_msg(!file_hold(file, &set), "it is made");
+    file_put(file);
+}
+END_TEST
+
+START_TEST(a_write_after_utimes_moves_the_time)
+{
+    struct file *file = create_file(1);
+    const struct file_set set = { .valid = FILE_SET_MTIME, .mtime_ns = 22 };
+
+    ck_assert(file_hold(file, &set));
+    ck_assert_int_eq(write_at(file, 0, 100), 0);
+    ck_assert_int_eq(file_flush(file), 0);
+    ck_assert_int_gt(shard_attr(1).mtime_ns, 22);
+    file_put(file);
+}
+END_TEST
+
+START_TEST(what_is_set_of_an_empty_file_is_committed)
+{
+    struct file *file = create_file(1);
+    const struct file_set set = { .valid = FILE_SET_MODE, .mode = 0604 };
+    uint64_t lost;
+
+    ck_assert(file_hold(file, &set));
+    ck_assert_int_eq(file_store_sync(file_fake_store(fake), &lost), 0);
+    ck_assert_uint_eq(shard_set(1).mode, 0604);
+    ck_assert_uint_eq(shard_attr(1).data_version, 0);
+    file_put(file);
+}
+END_TEST
+
+START_TEST(what_is_set_survives_a_failed_commit)
+{
+    struct file *file = create_file(1);
+    struct file_set set = { .valid = FILE_SET_MODE | FILE_SET_GID,
+                            .mode = 0640,
+                            .gid = 3 };
+
+    ck_assert_int_eq(write_at(file, 0, 100), 0);
+    ck_assert(file_hold(file, &set));
+    file_fake_fail_commits(fake, 1, -EIO, false);
+    ck_assert_int_eq(file_settle(file), -EIO);
+    file_held(file, &set);
+    ck_assert_uint_eq(set.valid, FILE_SET_MODE | FILE_SET_GID);
+    ck_assert_int_eq(file_settle(file), 0);
+    ck_assert_uint_eq(shard_set(1).gid, 3);
+    ck_assert_int_eq(file_settle(file), 0);
+    ck_assert_uint_eq(counts_now().n_commits, 2);
+    file_put(file);
+}
+END_TEST
+
+START_TEST(who_shares_extents_is_no_longer_in_the_making)
+{
+    struct file *source = create_file(1);
+    struct file *file = create_file(2);
+    const struct file_set set = { .valid = FILE_SET_MODE, .mode = 0600 };
+    uint64_t length;
+
+    ck_assert_int_eq(write_at(source, 0, MIB), 0);
+    ck_assert_int_eq(file_clone(source, 0, file, 0, MIB, &length), 0);
+    ck_assert(!file_hold(file, &set));
+    file_put(source);
+    file_put(file);
+}
+END_TEST
+
 START_TEST(a_reaped_object_fails_no_fsync)
 {
     struct file *file = create_file(INO);
@@ -1098,6 +1200,11 @@ static void add_durability(Suite *suite)
 
     tcase_add_test(tcase, an_overwrite_puts_no_synced_byte_at_risk);
     tcase_add_test(tcase, a_reaped_object_fails_no_fsync);
+    tcase_add_test(tcase, what_is_set_of_a_new_file_comes_with_its_bytes);
+    tcase_add_test(tcase, a_write_after_utimes_moves_the_time);
+    tcase_add_test(tcase, what_is_set_of_an_empty_file_is_committed);
+    tcase_add_test(tcase, what_is_set_survives_a_failed_commit);
+    tcase_add_test(tcase, who_shares_extents_is_no_longer_in_the_making);
     tcase_add_test(tcase, fsync_tells_once_of_bytes_that_nodes_have_lost);
 }
 

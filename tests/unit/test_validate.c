@@ -111,6 +111,7 @@ struct fixture {
     Gabion__ObjectInfo object[2];
     Gabion__ObjectInfo *objects[2];
     Gabion__FileWrite file;
+    Gabion__SetAttr file_set;
     Gabion__FileWrite *files[1];
     Gabion__Extent extent[3];
     Gabion__Extent *extents[3];
@@ -162,6 +163,11 @@ static void init_commit(struct fixture *f)
     f->file.n_extent = 3;
     f->file.extent = f->extents;
     f->file.end = INT64_MAX;
+    gabion__set_attr__init(&f->file_set);
+    f->file_set.ino = 7;
+    f->file_set.valid = 1 | 2 | 4 | 16;
+    f->file_set.mode = 07777;
+    f->file.set = &f->file_set;
     f->commit.n_object = 2;
     f->commit.object = f->objects;
     f->commit.n_file = 1;
@@ -324,6 +330,10 @@ BREAK(xattr_value, f->set_xattr.value = many_a(XATTR_VALUE_MAX + 1))
 BREAK(xattr_flags, f->set_xattr.flags = 3)
 BREAK(remove_ino, f->remove_xattr.ino = 0)
 BREAK(remove_name, f->remove_xattr.name = text(""))
+BREAK(file_set_ino, f->file_set.ino = 8)
+BREAK(file_set_size, f->file_set.valid = 8)
+BREAK(file_set_mtime, f->file_set.valid = 32)
+BREAK(file_set_mode, f->file_set.mode = 010000)
 BREAK(object_id_short, f->object[1].id.len = 15)
 BREAK(object_id_zero, f->object[1].id = data_of(zero_id, 16))
 BREAK(object_empty, f->object[0].size = 0)
@@ -420,6 +430,10 @@ static const struct {
     { GABION__OP__BODY_SET_XATTR, xattr_flags },
     { GABION__OP__BODY_REMOVE_XATTR, remove_ino },
     { GABION__OP__BODY_REMOVE_XATTR, remove_name },
+    { GABION__OP__BODY_COMMIT_WRITES, file_set_ino },
+    { GABION__OP__BODY_COMMIT_WRITES, file_set_size },
+    { GABION__OP__BODY_COMMIT_WRITES, file_set_mtime },
+    { GABION__OP__BODY_COMMIT_WRITES, file_set_mode },
     { GABION__OP__BODY_COMMIT_WRITES, object_id_short },
     { GABION__OP__BODY_COMMIT_WRITES, object_id_zero },
     { GABION__OP__BODY_COMMIT_WRITES, object_empty },
