@@ -14,7 +14,7 @@ mnt=$work/mnt
 mkdir "$mnt"
 chmod 711 "$work" # for tests as other users
 # Away from the default, and from other tests that run at the same time.
-port=$((20000 + $$ % 3000 * 4))
+port=$((20000 + $$ % 1500 * 8))
 seed=${SEED:-$RANDOM}
 
 cluster() {

@@ -477,6 +477,15 @@ START_TEST(objects_of_a_session_that_has_ended_are_taken)
 }
 END_TEST
 
+static void spoil_set(struct commit *c)
+{
+    static Gabion__SetAttr set;
+
+    gabion__set_attr__init(&set);
+    set.valid = 8; /* size */
+    c->files[0].set = &set;
+}
+
 static void spoil_session(struct commit *c)
 {
     c->ids[0][7] ^= 1;
@@ -539,13 +548,14 @@ static const struct {
     void (*spoil)(struct commit *c);
     int error;
 } bad_commits[] = {
-    { spoil_session, EINVAL },       { spoil_id_length, EINVAL },
-    { spoil_object_index, EINVAL },  { spoil_object_end, EINVAL },
-    { spoil_object_offset, EINVAL }, { spoil_length, EINVAL },
-    { spoil_offset, EINVAL },        { spoil_order, EINVAL },
-    { spoil_data, EINVAL },          { spoil_data_too, EINVAL },
-    { spoil_type, EISDIR },          { spoil_end, EFBIG },
-    { spoil_twin, EINVAL },          { spoil_second_file, EISDIR },
+    { spoil_set, EINVAL },         { spoil_session, EINVAL },
+    { spoil_id_length, EINVAL },   { spoil_object_index, EINVAL },
+    { spoil_object_end, EINVAL },  { spoil_object_offset, EINVAL },
+    { spoil_length, EINVAL },      { spoil_offset, EINVAL },
+    { spoil_order, EINVAL },       { spoil_data, EINVAL },
+    { spoil_data_too, EINVAL },    { spoil_type, EISDIR },
+    { spoil_end, EFBIG },          { spoil_twin, EINVAL },
+    { spoil_second_file, EISDIR },
 };
 
 START_TEST(commit_refuses_all_or_nothing)
@@ -999,6 +1009,40 @@ START_TEST(chmod_moves_the_mask)
 }
 END_TEST
 
+START_TEST(attributes_may_come_with_a_commit)
+{
+    uint64_t ino = meta_fixture_file(&f, ROOT, "a");
+    Gabion__SetAttr set = GABION__SET_ATTR__INIT;
+    const Gabion__Attr *attr;
+    struct commit c;
+
+    ck_assert_int_eq(meta_fixture_set_xattr(&f, ino, ACL_XATTR_ACCESS,
+                                            extended_acl(6), EXTENDED_SIZE, 0),
+                     0);
+    set.ino = ino;
+    set.valid = 1 | 2 | 4 | 16;
+    set.mode = 0710;
+    set.uid = 5;
+    set.gid = 6;
+    set.atime_ns = 7;
+    commit_init(&c, 0);
+    commit_add(&c, ino, NULL, 0, 0);
+    c.files[0].set = &set;
+    c.files[0].mtime_ns = 8;
+    ck_assert_int_eq(commit_run(&c), 0);
+    attr = last()->attr[0];
+    ck_assert_uint_eq(attr->mode, S_IFREG | 0710);
+    ck_assert_uint_eq(attr->uid, 5);
+    ck_assert_uint_eq(attr->gid, 6);
+    ck_assert_int_eq(attr->atime_ns, 7);
+    ck_assert_int_eq(attr->mtime_ns, 8);
+    ck_assert_msg(attr->data_version == 1, "no byte has changed");
+    ck_assert_int_eq(
+        meta_fixture_query(&f, "SELECT hex(substr(value, 23, 1)) FROM xattr"),
+        5);
+}
+END_TEST
+
 START_TEST(empty_acl_takes_the_acl_away)
 {
     uint64_t ino = meta_fixture_directory(&f, ROOT, "a");
@@ -1129,6 +1173,7 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, xattrs_are_listed);
     tcase_add_test(tcase, access_acl_sets_the_mode);
     tcase_add_test(tcase, chmod_moves_the_mask);
+    tcase_add_test(tcase, attributes_may_come_with_a_commit);
     tcase_add_loop_test(tcase, empty_acl_takes_the_acl_away, 0, 2);
     tcase_add_test(tcase, acl_refuses);
     tcase_add_test(tcase, default_acl_is_inherited_instead_of_the_umask);
