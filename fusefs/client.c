@@ -21,6 +21,10 @@
 /* Files that nobody has open keep their extents, up to this many. */
 #define IDLE_FILES 512u
 
+/* A listing fetched ahead answers for that part of the time for which
+ * attributes are believed: what it answers is believed from then on. */
+#define AHEAD_LIFE_PART 4
+
 static bool is_open(void *context, uint64_t ino)
 {
     struct client *client = context;
@@ -105,11 +109,17 @@ static int open_data(struct client *client)
  * session, whose keeper asks it. */
 static int make_tables(struct client *client)
 {
+    int64_t attr_ms = client->options->attr_ms;
     int rc = name_hints_new(&client->hints);
 
-    return rc != 0 ? rc
-                   : inode_table_new(client->options->attr_ms, IDLE_FILES,
-                                     &client->inodes);
+    if (rc == 0) {
+        rc = inode_table_new(attr_ms, IDLE_FILES, &client->inodes);
+    }
+    if (rc == 0) {
+        rc = dir_ahead_new(client->inodes, attr_ms / AHEAD_LIFE_PART,
+                           &client->ahead);
+    }
+    return rc;
 }
 
 static int find_root(struct client *client, struct errmsg *msg)
@@ -242,6 +252,7 @@ int client_free(struct client *client)
     cluster_map_unref(client->map);
     rpc_client_free(client->rpc);
     name_hints_free(client->hints);
+    dir_ahead_free(client->ahead);
     free(client);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/objio.h"
 #include "common/rpc_client.h"
+#include "fusefs/dir_ahead.h"
 #include "fusefs/file.h"
 #include "fusefs/file_meta.h"
 #include "fusefs/inode.h"
@@ -32,6 +33,7 @@ struct client {
     struct file_store *files;
     struct inode_table *inodes;
     struct name_hints *hints;
+    struct dir_ahead *ahead;
     struct statfs_cache *statfs;
     uint64_t root; /* inode of the directory that is mounted */
 };

@@ -57,6 +57,9 @@ void ops_reply_error(fuse_req_t req, int rc)
     case -ECANCELED:
         rc = -EINTR;
         break;
+    case -ESTALE: /* the kernel will look the name up again */
+        dir_ahead_clear(ops_context(req)->client->ahead);
+        break;
     default:
         break;
     }

@@ -20,18 +20,21 @@ static void reply_negative(fuse_req_t req)
     (void)fuse_reply_entry(ops_end(req), &entry);
 }
 
+/* `*ret_ahead`: the shard was asked before there was a question. */
 static int look_up(fuse_req_t req,
                    uint64_t parent,
                    const char *name,
                    struct inode **ret_inode,
-                   struct ops_attr *ret_attr)
+                   struct ops_attr *ret_attr,
+                   bool *ret_ahead)
 {
     struct client *client = ops_context(req)->client;
     inode_stamp asked = inode_table_now(client->inodes);
     Gabion__Attr attr;
     int rc = ops_check_name(name);
 
-    if (rc == 0) {
+    *ret_ahead = dir_ahead_get(client->ahead, parent, name, &attr, &asked);
+    if (rc == 0 && !*ret_ahead) {
         rc = meta_client_lookup(client->meta, parent, name, &attr);
     }
     if (rc == -ENOENT) {
@@ -44,19 +47,40 @@ static int look_up(fuse_req_t req,
         return rc;
     }
     ops_learn(client, *ret_inode, asked, &attr, ret_attr);
-    if (ret_attr->fresh_ms > 0) {
+    if (ret_attr->fresh_ms > 0 && !*ret_ahead) {
         inode_note_lookup(*ret_inode, fuse_req_ctx(req)->pid);
     }
     name_hints_set(client->hints, parent, name, attr.ino, asked);
     return 0;
 }
 
+/* After a lookup that has been answered: prepare for those that will follow. */
+static void look_ahead(struct client *client, uint64_t parent)
+{
+    Gabion__ReadDirRequest query = GABION__READ_DIR_REQUEST__INIT;
+    Gabion__ReadDirReply *page = NULL;
+    inode_stamp asked = inode_table_now(client->inodes);
+
+    if (!dir_ahead_is_wanted(client->ahead, parent)) {
+        return;
+    }
+    query.ino = parent;
+    query.limit = DIR_AHEAD_ENTRIES;
+    query.plus = true;
+    if (meta_client_read_dir(client->meta, &query, &page) != 0) {
+        page = NULL; /* who needs it will ask, and be told */
+    }
+    dir_ahead_put(client->ahead, parent, page, asked);
+}
+
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct client *client = ops_begin(req);
+    uint64_t directory = ops_ino(client, parent);
     struct ops_attr attr;
     struct inode *inode;
-    int rc = look_up(req, ops_ino(client, parent), name, &inode, &attr);
+    bool is_ahead;
+    int rc = look_up(req, directory, name, &inode, &attr, &is_ahead);
 
     if (rc == -ENOENT) {
         reply_negative(req);
@@ -68,6 +92,9 @@ void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     }
     ops_reply_entry(req, inode, &attr);
     inode_put(inode);
+    if (!is_ahead) {
+        look_ahead(client, directory);
+    }
 }
 
 /* ---------------------------------------------------------------- creating */

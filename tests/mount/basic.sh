@@ -49,6 +49,15 @@ tar c -C "$work" dated | tar x -C "$mnt"
 [ "$(stat -c '%a %u %g %s' "$work/mnt2/made")" = "640 12 34 3000000" ] ||
     fail "others see a file in the making: $(stat "$work/mnt2/made")"
 [ "$(stat -c %Y "$work/mnt2/dated")" = 1000000001 ] || fail "mtime of tar"
+
+# A name that another mount has given to another file, though this mount has
+# looked at the whole directory just now.
+mkdir "$mnt/moving"
+touch "$mnt/moving"/{a,b,c,d,e,f}
+for file in a b c d e f; do stat "$work/mnt2/moving/$file" >/dev/null; done
+echo new >"$mnt/moving/new"
+mv "$mnt/moving/new" "$mnt/moving/f"
+[ "$(cat "$work/mnt2/moving/f")" = new ] || fail "a file that was replaced elsewhere"
 cluster umount "$work/mnt2"
 
 # A mount of a subdirectory.
