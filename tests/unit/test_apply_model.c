@@ -13,6 +13,7 @@
 #include <check.h>
 
 #include "common/object_id.h"
+#include "storaged/meta/meta_check.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/meta_model.h"
 
@@ -691,6 +692,15 @@ static void check_objects(void)
                      (int64_t)n);
 }
 
+static void check_soundness(void)
+{
+    struct meta_findings findings;
+
+    ck_assert_int_eq(meta_check(r.f.db, NULL, NULL, &findings), 0);
+    ck_assert_msg(findings.n == 0, "%s", findings.texts[0]);
+    meta_findings_clear(&findings);
+}
+
 static void check_all(void)
 {
     static struct meta_orphan orphans[MODEL_INODES_MAX];
@@ -704,6 +714,7 @@ static void check_all(void)
         }
     }
     check_objects();
+    check_soundness();
     ck_assert_int_eq(
         meta_read_orphans(r.f.reader, 0, MODEL_INODES_MAX, orphans, &n), 0);
     ck_assert_uint_eq(n, r.model->n_orphans);
