@@ -74,6 +74,10 @@ static int take_option(int argc,
         arguments->json = true;
         return 0;
     }
+    if (strcmp(word, "--metadata") == 0 && arguments->command == COMMAND_FSCK) {
+        arguments->metadata = true;
+        return 0;
+    }
     if (strncmp(word, "--cluster=", 10) == 0) {
         return add_seeds(arguments, word + 10, msg);
     }
@@ -99,6 +103,7 @@ static int find_command(const char *word,
         { "help", COMMAND_HELP },         { "--help", COMMAND_HELP },
         { "-h", COMMAND_HELP },           { "version", COMMAND_VERSION },
         { "--version", COMMAND_VERSION }, { "status", COMMAND_STATUS },
+        { "fsck", COMMAND_FSCK },
     };
 
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
@@ -109,6 +114,25 @@ static int find_command(const char *word,
     }
     errmsg_set(msg, "unknown command '%s': see gabion --help", word);
     return -EINVAL;
+}
+
+/* Whether nothing is missing. */
+static int check_arguments(const struct arguments *arguments,
+                           struct errmsg *msg)
+{
+    if (arguments->command != COMMAND_STATUS &&
+        arguments->command != COMMAND_FSCK) {
+        return 0;
+    }
+    if (arguments->n_seeds == 0) {
+        errmsg_set(msg, "which cluster? give --cluster host:port of a node");
+        return -EINVAL;
+    }
+    if (arguments->command == COMMAND_FSCK && !arguments->metadata) {
+        errmsg_set(msg, "check what? this version checks --metadata only");
+        return -EINVAL;
+    }
+    return 0;
 }
 
 int arguments_parse(int argc,
@@ -130,12 +154,7 @@ int arguments_parse(int argc,
     if (rc == -ENOMEM) {
         errmsg_set(msg, "%s", err_text(rc));
     }
-    if (rc == 0 && ret_arguments->command == COMMAND_STATUS &&
-        ret_arguments->n_seeds == 0) {
-        errmsg_set(msg, "which cluster? give --cluster host:port of a node");
-        rc = -EINVAL;
-    }
-    return rc;
+    return rc != 0 ? rc : check_arguments(ret_arguments, msg);
 }
 
 void arguments_clear(struct arguments *arguments)
@@ -152,15 +171,19 @@ const char *arguments_usage(void)
     return "gabion COMMAND [OPTIONS]\n"
            "\n"
            "  status   nodes, their space, and the metadata shards\n"
+           "  fsck     look for contradictions; changes nothing\n"
            "  help     this text\n"
            "  version  the version\n"
            "\n"
-           "Options of status:\n"
+           "Options of status and fsck:\n"
            "  --cluster HOST[:PORT][,HOST[:PORT]...]\n"
            "              nodes to ask for the cluster map; port " DEFAULT_PORT
            " by default\n"
            "  --json      answer in JSON\n"
+           "Options of fsck:\n"
+           "  --metadata  check the metadata shards (required)\n"
            "\n"
-           "Exit status: 0 everything is up, 1 something is not, 2 no answer,\n"
-           "3 wrong usage.\n";
+           "Exit status: 0 everything is up or sound, 1 something is not, 2 "
+           "no\n"
+           "answer, 3 wrong usage.\n";
 }

@@ -10,13 +10,15 @@ enum command {
     COMMAND_HELP,
     COMMAND_VERSION,
     COMMAND_STATUS,
+    COMMAND_FSCK,
 };
 
 struct arguments {
     enum command command;
     char **seeds; /* owned, as each of its strings: addresses of nodes */
     size_t n_seeds;
-    bool json; /* answer for programs */
+    bool json;     /* answer for programs */
+    bool metadata; /* fsck: of the metadata */
 };
 
 /* Understand the command line. `*ret_arguments` is always set and wants

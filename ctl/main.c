@@ -4,6 +4,7 @@
 #include "common/buf.h"
 #include "common/clock.h"
 #include "ctl/arguments.h"
+#include "ctl/fsck.h"
 #include "ctl/status.h"
 #include "proto/cluster_client.h"
 
@@ -39,7 +40,40 @@ static int print(const struct cluster_status *status, bool json)
 }
 
 static int show_status(struct rpc_client *rpc,
-                       const struct arguments *arguments)
+                       struct cluster_map *map,
+                       bool json)
+{
+    struct cluster_status status;
+    int rc =
+        status_collect(rpc, map, clock_mono_ms() + STATS_TIMEOUT_MS, &status);
+    int exit_status;
+
+    if (rc != 0) {
+        return fail(EXIT_NO_ANSWER, err_text(rc));
+    }
+    exit_status = print(&status, json);
+    status_clear(&status);
+    return exit_status;
+}
+
+static int run_fsck(struct rpc_client *rpc,
+                    const struct cluster_map *map,
+                    bool json)
+{
+    static const int exits[] = { [FSCK_SOUND] = EXIT_HEALTHY,
+                                 [FSCK_FINDINGS] = EXIT_DEGRADED,
+                                 [FSCK_INCOMPLETE] = EXIT_NO_ANSWER };
+    enum fsck_result result = fsck_metadata(rpc, map, json, stdout);
+
+    if (fflush(stdout) != 0) {
+        return fail(EXIT_NO_ANSWER, "the answer could not be written");
+    }
+    return exits[result];
+}
+
+/* Run a command that needs the cluster's map. */
+static int run_on_cluster(struct rpc_client *rpc,
+                          const struct arguments *arguments)
 {
     struct cluster_query query = {
         .seeds = (const char *const *)arguments->seeds,
@@ -47,7 +81,6 @@ static int show_status(struct rpc_client *rpc,
         .deadline_ms = clock_mono_ms() + MAP_TIMEOUT_MS,
     };
     struct cluster_map *map = NULL;
-    struct cluster_status status;
     struct errmsg msg = { "" };
     int rc = cluster_client_get_map(rpc, &query, &map, &msg);
     int exit_status;
@@ -56,17 +89,14 @@ static int show_status(struct rpc_client *rpc,
         return fail(EXIT_NO_ANSWER,
                     msg.text[0] != '\0' ? msg.text : err_text(rc));
     }
-    rc = status_collect(rpc, map, clock_mono_ms() + STATS_TIMEOUT_MS, &status);
+    exit_status = arguments->command == COMMAND_FSCK
+                      ? run_fsck(rpc, map, arguments->json)
+                      : show_status(rpc, map, arguments->json);
     cluster_map_unref(map);
-    if (rc != 0) {
-        return fail(EXIT_NO_ANSWER, err_text(rc));
-    }
-    exit_status = print(&status, arguments->json);
-    status_clear(&status);
     return exit_status;
 }
 
-static int run_status(const struct arguments *arguments)
+static int run_with_rpc(const struct arguments *arguments)
 {
     struct rpc_client *rpc = NULL;
     int rc = rpc_client_new(true, &rpc);
@@ -74,7 +104,7 @@ static int run_status(const struct arguments *arguments)
     if (rc != 0) {
         return fail(EXIT_NO_ANSWER, err_text(rc));
     }
-    rc = show_status(rpc, arguments);
+    rc = run_on_cluster(rpc, arguments);
     rpc_client_free(rpc);
     return rc;
 }
@@ -88,8 +118,9 @@ int main(int argc, char **argv)
     mem_tune();
     if (arguments_parse(argc, argv, &arguments, &msg) != 0) {
         status = fail(EXIT_USAGE, msg.text);
-    } else if (arguments.command == COMMAND_STATUS) {
-        status = run_status(&arguments);
+    } else if (arguments.command == COMMAND_STATUS ||
+               arguments.command == COMMAND_FSCK) {
+        status = run_with_rpc(&arguments);
     } else {
         (void)fputs(arguments.command == COMMAND_HELP ? arguments_usage()
                                                       : "gabion " GABION_VERSION

@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ctl/json.h"
 #include "ctl/status.h"
 
 /* A size with three digits and its unit, such as "1.43 GiB". */
@@ -87,25 +88,10 @@ void status_print(const struct cluster_status *status, FILE *file)
 
 /* -------------------------------------------------------------------- JSON */
 
-static void print_string(const char *text, FILE *file)
-{
-    (void)fputc('"', file);
-    for (const char *c = text; *c != '\0'; c++) {
-        if (*c == '"' || *c == '\\') {
-            (void)fprintf(file, "\\%c", *c);
-        } else if ((unsigned char)*c < ' ' || (unsigned char)*c > '~') {
-            (void)fprintf(file, "\\u%04x", (unsigned char)*c);
-        } else {
-            (void)fputc(*c, file);
-        }
-    }
-    (void)fputc('"', file);
-}
-
 static void print_node_json(const struct node_status *node, FILE *file)
 {
     (void)fprintf(file, "{\"id\":%" PRIu32 ",\"address\":", node->id);
-    print_string(node->address, file);
+    json_print_string(node->address, file);
     if (node->up) {
         (void)fprintf(file,
                       ",\"up\":true,\"total\":%" PRIu64
@@ -116,7 +102,7 @@ static void print_node_json(const struct node_status *node, FILE *file)
         return;
     }
     (void)fputs(",\"up\":false,\"error\":", file);
-    print_string(node->trouble.text, file);
+    json_print_string(node->trouble.text, file);
     (void)fputc('}', file);
 }
 
@@ -133,7 +119,7 @@ static void print_shard_json(const struct shard_status *shard, FILE *file)
         return;
     }
     (void)fputs("\"up\":false,\"error\":", file);
-    print_string(shard->trouble.text, file);
+    json_print_string(shard->trouble.text, file);
     (void)fputc('}', file);
 }
 

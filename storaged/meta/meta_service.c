@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "proto/validate.h"
 #include "storaged/block/space.h"
+#include "storaged/meta/checker.h"
 #include "storaged/meta/garbage.h"
 #include "storaged/meta/meta_read.h"
 #include "storaged/meta/meta_reads.h"
@@ -19,7 +20,7 @@
 #include "storaged/meta/reaper.h"
 #include "storaged/meta/sessions.h"
 
-#define METHODS (META_READS_METHODS + 2u)
+#define METHODS (META_READS_METHODS + 3u)
 
 /* Room that an op takes at most, and each of its extents: about. */
 #define OP_BYTES     8192u
@@ -34,6 +35,7 @@ struct meta_service {
     struct meta_reads *reads;  /* owned */
     struct reaper *reaper;     /* owned */
     struct garbage *garbage;   /* owned */
+    struct checker *checker;   /* owned */
     int dir;                   /* owned: where the database is; -1 none */
     bool has_space;            /* `space` is to be closed */
     struct space space;        /* of the filesystem there */
@@ -374,7 +376,12 @@ static int keepers_new(struct meta_service *service,
                                       real_ns };
     int rc = reaper_new(&reaper, &service->reaper);
 
-    return rc < 0 ? rc : garbage_new(&garbage, &service->garbage);
+    if (rc == 0) {
+        rc = garbage_new(&garbage, &service->garbage);
+    }
+    return rc != 0 ? rc
+                   : checker_new(shard_db(service->shard), service->cluster,
+                                 &service->checker);
 }
 
 static void fill_methods(struct meta_service *service)
@@ -391,7 +398,8 @@ static void fill_methods(struct meta_service *service)
         .handler = handle_heartbeat,
         .context = service,
     };
-    meta_reads_methods(service->reads, service->methods + 2);
+    service->methods[2] = checker_method(service->checker);
+    meta_reads_methods(service->reads, service->methods + 3);
 }
 
 static int space_new(struct meta_service *service,
@@ -471,6 +479,7 @@ void meta_service_free(struct meta_service *service)
     if (service == NULL) {
         return;
     }
+    checker_free(service->checker);
     garbage_free(service->garbage);
     reaper_free(service->reaper);
     meta_reads_free(service->reads);
@@ -503,11 +512,15 @@ int meta_service_start(struct meta_service *service)
     if (rc == 0) {
         rc = garbage_start(service->garbage);
     }
+    if (rc == 0) {
+        rc = checker_start(service->checker);
+    }
     return rc;
 }
 
 void meta_service_stop(struct meta_service *service)
 {
+    checker_stop(service->checker);
     garbage_stop(service->garbage);
     reaper_stop(service->reaper);
     shard_stop(service->shard);

@@ -39,4 +39,5 @@ remount
 python3 "$here/crash_check.py" "$mnt" "$work"/journal || fail "after a remount"
 restart_all
 python3 "$here/crash_check.py" "$mnt" "$work"/journal || fail "after a restart of all"
+check_metadata
 echo "$rounds rounds, seed $seed: $(cat "$work"/journal/* | wc -l) promises kept"

@@ -56,3 +56,4 @@ wait_until 60 has_room || fail "no room after deleting"
 restart_all
 cmp "$work/good" "$mnt/again"
 cmp "$work/good" "$mnt/good"
+check_metadata

@@ -86,6 +86,12 @@ restart_all() {
     up_and_mount
 }
 
+# The metadata does not contradict itself.
+check_metadata() {
+    "$build/ctl/gabion" fsck --metadata --cluster "127.0.0.1:$((port + 1))" >"$work/fsck" ||
+        fail "fsck: $(cat "$work/fsck")"
+}
+
 node_ids() {
     seq "${N_NODES:-6}"
 }

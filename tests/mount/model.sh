@@ -25,3 +25,4 @@ while kill -0 $load 2>/dev/null; do
     sleep "0.$((RANDOM % 9 + 1))"
 done
 wait $load
+check_metadata

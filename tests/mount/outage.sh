@@ -61,3 +61,4 @@ kill -CONT "$pid"
 
 echo "the mount frozen until its session has expired"
 python3 "$here/freeze.py" "$mnt/thawed" "$(mount_pid)" 17
+check_metadata

@@ -35,3 +35,4 @@ space_is_back() {
     [ "$(du -s --block-size=1 "$work"/cluster/node*/data | awk '{s+=$1} END {print s}')" -lt $((before - 50000000)) ]
 }
 wait_until 60 space_is_back || fail "the space of a deleted file is not given back"
+check_metadata

@@ -93,6 +93,7 @@ for i in range(1000):
 assert db.execute("pragma integrity_check").fetchone() == ("ok",)
 PY
 
+check_metadata
 restart_all
 echo "after restart"
 same "after restart"

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <check.h>
+#include <sqlite3.h>
 
 #include "common/clock.h"
 #include "common/rpc_client.h"
@@ -646,6 +647,8 @@ static const struct {
       &gabion__get_layout_reply__descriptor },
     { "/gabion.Meta/ShardStats", &gabion__shard_stats_request__descriptor,
       &gabion__shard_stats_reply__descriptor },
+    { "/gabion.Meta/CheckShard", &gabion__check_shard_request__descriptor,
+      &gabion__check_shard_reply__descriptor },
 };
 
 /* Errors are field 1 of every reply: read it through any type. */
@@ -824,6 +827,66 @@ START_TEST(numbers_are_given_out_durably)
     op_reserve(&box, session, 2, 10);
     ck_assert_int_eq(submit_op(&box, NULL), 0);
     ck_assert_uint_gt(n_syncs(), before);
+}
+END_TEST
+
+static Gabion__CheckShardReply *ask_check(uint64_t check)
+{
+    Gabion__CheckShardRequest request = GABION__CHECK_SHARD_REQUEST__INIT;
+
+    request.cluster = CLUSTER;
+    request.check = check;
+    return call("/gabion.Meta/CheckShard", &request.base,
+                &gabion__check_shard_reply__descriptor);
+}
+
+/* Begin a check and wait until it is done. */
+static Gabion__CheckShardReply *check_shard(void)
+{
+    int64_t deadline_ms = clock_mono_ms() + 20000;
+    Gabion__CheckShardReply *reply = ask_check(0);
+
+    while (reply->error == 0 && !reply->done) {
+        uint64_t check = reply->check;
+
+        ck_assert_uint_ne(check, 0);
+        ck_assert(look_again(deadline_ms));
+        free_reply(reply);
+        reply = ask_check(check);
+    }
+    return reply;
+}
+
+START_TEST(the_database_is_checked_on_request)
+{
+    struct mount mount = open_mount();
+    Gabion__CheckShardReply *reply = ask_check(7);
+    uint64_t check;
+    sqlite3 *sqlite;
+
+    ck_assert_msg(reply->error == ESTALE, "there is no check yet");
+    free_reply(reply);
+    (void)create(&mount, "a");
+    reply = check_shard();
+    ck_assert_int_eq(reply->error, 0);
+    ck_assert_uint_eq(reply->n_findings, 0);
+    check = reply->check;
+    free_reply(reply);
+
+    ck_assert_int_eq(sqlite3_open(path, &sqlite), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(sqlite,
+                                  "UPDATE inode SET nlink = 5 WHERE ino > 1",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    (void)sqlite3_close(sqlite);
+    reply = ask_check(check);
+    ck_assert_msg(reply->done && reply->n_findings == 0, "the result is kept");
+    free_reply(reply);
+    reply = check_shard();
+    ck_assert_uint_eq(reply->check, check + 1);
+    ck_assert_uint_eq(reply->n_findings, 1);
+    ck_assert_ptr_nonnull(strstr(reply->finding[0], "nlink 5, names 1"));
+    free_reply(reply);
 }
 END_TEST
 
@@ -1177,6 +1240,7 @@ int main(void)
     tcase_add_test(tcase, committed_extents_are_in_the_layout);
     tcase_add_test(tcase, a_layout_reply_of_inline_bytes_stays_below_4_mib);
     tcase_add_test(tcase, a_reply_lists_no_more_entries_than_the_limit);
+    tcase_add_test(tcase, the_database_is_checked_on_request);
     tcase_add_loop_test(tcase, requests_for_another_cluster_are_refused, 0,
                         (int)(sizeof methods_table / sizeof *methods_table));
     tcase_add_test(tcase, reads_out_of_range_are_refused);
