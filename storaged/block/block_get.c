@@ -75,6 +75,38 @@ void block_get_report(struct block_store *store,
     }
 }
 
+/* Read header and payload into `iov`: bytes read or a negative errno. Where
+ * they do not lie together, the disk is to fetch both at the same time, so that
+ * who must wait waits once: also when it is another thread that waits. */
+static ssize_t read_parts(struct block_store *store,
+                          const struct segment *segment,
+                          uint32_t offset,
+                          const struct iovec iov[2],
+                          int flags,
+                          const struct block_piece *piece)
+{
+    struct disk *disk = store->disk;
+    uint32_t data_at = offset + (uint32_t)iov[0].iov_len + piece->offset;
+    ssize_t n_data;
+    ssize_t n;
+
+    if (piece->offset == 0) {
+        return segment_read(disk, segment, offset, iov, 2, flags);
+    }
+    if (flags == 0) {
+        disk->expect(disk, segment->fd, (off_t)data_at, piece->length);
+    }
+    n = segment_read(disk, segment, offset, iov, 1, flags);
+    if (n == -EAGAIN) {
+        disk->expect(disk, segment->fd, (off_t)data_at, piece->length);
+    }
+    if (n < 0) {
+        return n;
+    }
+    n_data = segment_read(disk, segment, data_at, &iov[1], 1, flags);
+    return n_data < 0 ? n_data : n + n_data;
+}
+
 /* Read what was asked of the block at `row`. */
 static int read_piece(struct block_store *store,
                       const struct index_row *row,
@@ -96,15 +128,7 @@ static int read_piece(struct block_store *store,
         return rc;
     }
     place.salt = segment->salt;
-    n = segment_read(store->disk, segment, offset, iov,
-                     piece->offset == 0 ? 2 : 1, flags);
-    if (n >= 0 && piece->offset > 0) {
-        ssize_t n_data = segment_read(store->disk, segment,
-                                      offset + header_size + piece->offset,
-                                      &iov[1], 1, flags);
-
-        n = n_data < 0 ? n_data : n + n_data;
-    }
+    n = read_parts(store, segment, offset, iov, flags, piece);
     segment_set_release(&store->set, segment);
     if (n < 0) {
         return (int)n;
