@@ -171,11 +171,11 @@ static int plan_piece(const struct index_row *row,
     return 0;
 }
 
-/* A block that is damaged because it has just been deleted or replaced is no
- * news: look again where it is. */
-static int explain_damage(struct block_store *store,
-                          const struct index_row *row,
-                          int error)
+/* A block that is damaged, or shorter than what was asked for, because it has
+ * just been deleted or replaced is no news: look again where it is. */
+static int explain_failure(struct block_store *store,
+                           const struct index_row *row,
+                           int error)
 {
     struct index_row now;
     int rc = look_up_row(store, &row->key, &now);
@@ -186,7 +186,9 @@ static int explain_damage(struct block_store *store,
     if (now.place != row->place) {
         return -EAGAIN;
     }
-    block_get_report(store, row, error);
+    if (error != -EINVAL) {
+        block_get_report(store, row, error);
+    }
     return error;
 }
 
@@ -249,10 +251,10 @@ int block_store_get(struct block_store *store,
             return rc;
         }
         rc = get_once(store, &row, offset, length, 0, ret_piece);
-        if (rc == 0 || rc == -EINVAL || rc == -ENOMEM) {
+        if (rc == 0 || rc == -ENOMEM) {
             return rc;
         }
-        rc = explain_damage(store, &row, rc);
+        rc = explain_failure(store, &row, rc);
     } while (rc == -EAGAIN);
     return rc;
 }
@@ -267,7 +269,7 @@ int block_store_verify(struct block_store *store, const struct block_key *key)
         rc = find_row(store, key, &row);
         if (rc == 0) {
             rc = block_get_verify_row(store, &row, &record);
-            rc = rc < 0 ? explain_damage(store, &row, rc) : 0;
+            rc = rc < 0 ? explain_failure(store, &row, rc) : 0;
         }
     } while (rc == -EAGAIN);
     return rc;

@@ -10,6 +10,7 @@
 #include <check.h>
 
 #include "common/checksum.h"
+#include "storaged/block/block_state.h"
 #include "tests/unit/block_fixture.h"
 
 #define N(array) (sizeof(array) / sizeof *(array))
@@ -188,6 +189,41 @@ START_TEST(cached_read_waits_where_the_filesystem_cannot_tell)
                          -EAGAIN);
         ck_assert_int_eq(fixture_check(store, &key, 0, 50000), 0);
     }
+    block_store_close(store);
+}
+END_TEST
+
+/* The cache of rows may be wrong: it is believed in nothing. */
+START_TEST(wrong_row_in_the_cache_changes_no_answer)
+{
+    struct block_store *store = fixture_open();
+    struct block_key key = fixture_key(1, 0, 0);
+    struct block_key other = fixture_key(1, 1, 0);
+    struct block_key none = fixture_key(1, 2, 0);
+    struct index_row row;
+    struct block_piece piece;
+
+    ck_assert_int_eq(fixture_put(store, &key, 0, 50000), 0);
+    ck_assert_int_eq(fixture_put(store, &other, 0, 300), 0);
+    ck_assert(row_cache_find(&store->rows, &other, &row));
+    row.key = key;
+    row_cache_put(&store->rows, &row);
+    ck_assert_int_eq(fixture_check(store, &key, 0, 50000), 0);
+    row_cache_put(&store->rows, &row);
+    ck_assert_int_eq(block_store_get(store, &key, 9000, 9, true, &piece),
+                     -EAGAIN);
+    ck_assert_int_eq(block_store_get(store, &key, 9000, 9, false, &piece), 0);
+    ck_assert_uint_eq(piece.block_length, 50000);
+    buf_unref(piece.buf);
+    ck_assert_int_eq(block_store_get(store, &key, 50000, 9, false, &piece),
+                     -EINVAL);
+    row.key = none;
+    row_cache_put(&store->rows, &row);
+    ck_assert_int_eq(block_store_get(store, &none, 0, 9, false, &piece),
+                     -ENOENT);
+    ck_assert_int_eq(block_store_get(store, &none, 9000, 9, false, &piece),
+                     -ENOENT);
+    ck_assert_int_eq(block_store_verify(store, &none), -ENOENT);
     block_store_close(store);
 }
 END_TEST
@@ -760,6 +796,7 @@ static Suite *block_store_suite(void)
     tcase_add_test(basic, range_outside_is_refused);
     tcase_add_test(basic, cached_block_is_read_without_waiting);
     tcase_add_test(basic, cold_read_waits_for_the_disk_once);
+    tcase_add_test(basic, wrong_row_in_the_cache_changes_no_answer);
     tcase_add_test(basic, cached_read_waits_where_the_filesystem_cannot_tell);
     tcase_add_test(basic, same_bytes_again_succeed_other_bytes_do_not);
     tcase_add_loop_test(basic, bytes_that_fail_their_checksum_are_refused, 0,
