@@ -228,6 +228,35 @@ START_TEST(wrong_row_in_the_cache_changes_no_answer)
 }
 END_TEST
 
+START_TEST(row_cache_knows_what_was_put_and_nothing_else)
+{
+    struct row_cache cache;
+    struct index_row row;
+    unsigned n_known = 0;
+
+    ck_assert_int_eq(row_cache_init(&cache), 0);
+    for (uint32_t i = 0; i < 100000; i++) {
+        row = (struct index_row){ fixture_key(i / 64 + 1, i % 64, i % 6), i + 1,
+                                  i + 2 };
+        row_cache_put(&cache, &row);
+    }
+    for (uint32_t i = 0; i < 100000; i++) {
+        struct block_key key = fixture_key(i / 64 + 1, i % 64, i % 6);
+
+        if (row_cache_find(&cache, &key, &row)) {
+            ck_assert_int_eq(block_key_compare(&row.key, &key), 0);
+            ck_assert_uint_eq(row.place, i + 1);
+            ck_assert_uint_eq(row.length, i + 2);
+            n_known++;
+        }
+        key.object.session++;
+        ck_assert(!row_cache_find(&cache, &key, &row));
+    }
+    ck_assert_uint_ge(n_known, 90000);
+    row_cache_close(&cache);
+}
+END_TEST
+
 START_TEST(same_bytes_again_succeed_other_bytes_do_not)
 {
     struct block_store *store = fixture_open();
@@ -797,6 +826,7 @@ static Suite *block_store_suite(void)
     tcase_add_test(basic, cached_block_is_read_without_waiting);
     tcase_add_test(basic, cold_read_waits_for_the_disk_once);
     tcase_add_test(basic, wrong_row_in_the_cache_changes_no_answer);
+    tcase_add_test(basic, row_cache_knows_what_was_put_and_nothing_else);
     tcase_add_test(basic, cached_read_waits_where_the_filesystem_cannot_tell);
     tcase_add_test(basic, same_bytes_again_succeed_other_bytes_do_not);
     tcase_add_loop_test(basic, bytes_that_fail_their_checksum_are_refused, 0,
