@@ -23,8 +23,8 @@
 #define DOWN_MS 1000
 
 /* See keep_polling(). */
-#define NAP_NS         2000000
-#define KEEPER_POLL_MS 20
+#define NAP_NS         50000000
+#define KEEPER_POLL_MS 2
 
 struct rpc_peer {
     struct rpc_peer *next;  /* in the client's list; owned by the list */
@@ -104,9 +104,9 @@ static bool nap(struct rpc_client *client, int64_t deadline_ns)
 /* gRPC moves bytes, connects and answers pings only while some thread polls,
  * and one polling thread serves all. While callers wait on their queues, they
  * poll; a keeper beside them would catch their events and have to wake them,
- * which doubles the cost of a small call. So the keeper steps back for a nap
- * whenever somebody has waited since the last one, and looks again how things
- * are after each short while of polling. */
+ * which doubles the cost of a small call. So the keeper naps nearly all of the
+ * time: pings have seconds, and who waits for a connection polls. It polls for
+ * a moment between its naps, unless somebody has waited since the last one. */
 static void *keep_polling(void *context)
 {
     struct rpc_client *client = context;
@@ -116,16 +116,15 @@ static void *keep_polling(void *context)
     while (!is_stopping) {
         uint64_t waits = __atomic_load_n(&client->waits, __ATOMIC_RELAXED);
 
-        if (waits != seen || (uint32_t)waits != 0) {
-            seen = waits;
-            is_stopping = nap(client, clock_mono_ns() + NAP_NS);
-        } else {
+        if (waits == seen && (uint32_t)waits == 0) {
             is_stopping =
                 grpc_completion_queue_next(
                     client->idle, to_deadline(clock_mono_ms() + KEEPER_POLL_MS),
                     NULL)
                     .type == GRPC_QUEUE_SHUTDOWN;
         }
+        seen = waits;
+        is_stopping = is_stopping || nap(client, clock_mono_ns() + NAP_NS);
     }
     return NULL;
 }

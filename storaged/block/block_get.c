@@ -75,6 +75,38 @@ void block_get_report(struct block_store *store,
     }
 }
 
+/* Read header and payload into `iov`: bytes read or a negative errno. Where
+ * they do not lie together, the disk is to fetch both at the same time, so that
+ * who must wait waits once: also when it is another thread that waits. */
+static ssize_t read_parts(struct block_store *store,
+                          const struct segment *segment,
+                          uint32_t offset,
+                          const struct iovec iov[2],
+                          int flags,
+                          const struct block_piece *piece)
+{
+    struct disk *disk = store->disk;
+    uint32_t data_at = offset + (uint32_t)iov[0].iov_len + piece->offset;
+    ssize_t n_data;
+    ssize_t n;
+
+    if (piece->offset == 0) {
+        return segment_read(disk, segment, offset, iov, 2, flags);
+    }
+    if (flags == 0) {
+        disk->expect(disk, segment->fd, (off_t)data_at, piece->length);
+    }
+    n = segment_read(disk, segment, offset, iov, 1, flags);
+    if (n == -EAGAIN) {
+        disk->expect(disk, segment->fd, (off_t)data_at, piece->length);
+    }
+    if (n < 0) {
+        return n;
+    }
+    n_data = segment_read(disk, segment, data_at, &iov[1], 1, flags);
+    return n_data < 0 ? n_data : n + n_data;
+}
+
 /* Read what was asked of the block at `row`. */
 static int read_piece(struct block_store *store,
                       const struct index_row *row,
@@ -96,15 +128,7 @@ static int read_piece(struct block_store *store,
         return rc;
     }
     place.salt = segment->salt;
-    n = segment_read(store->disk, segment, offset, iov,
-                     piece->offset == 0 ? 2 : 1, flags);
-    if (n >= 0 && piece->offset > 0) {
-        ssize_t n_data = segment_read(store->disk, segment,
-                                      offset + header_size + piece->offset,
-                                      &iov[1], 1, flags);
-
-        n = n_data < 0 ? n_data : n + n_data;
-    }
+    n = read_parts(store, segment, offset, iov, flags, piece);
     segment_set_release(&store->set, segment);
     if (n < 0) {
         return (int)n;
@@ -147,11 +171,11 @@ static int plan_piece(const struct index_row *row,
     return 0;
 }
 
-/* A block that is damaged because it has just been deleted or replaced is no
- * news: look again where it is. */
-static int explain_damage(struct block_store *store,
-                          const struct index_row *row,
-                          int error)
+/* A block that is damaged, or shorter than what was asked for, because it has
+ * just been deleted or replaced is no news: look again where it is. */
+static int explain_failure(struct block_store *store,
+                           const struct index_row *row,
+                           int error)
 {
     struct index_row now;
     int rc = look_up_row(store, &row->key, &now);
@@ -162,7 +186,9 @@ static int explain_damage(struct block_store *store,
     if (now.place != row->place) {
         return -EAGAIN;
     }
-    block_get_report(store, row, error);
+    if (error != -EINVAL) {
+        block_get_report(store, row, error);
+    }
     return error;
 }
 
@@ -225,10 +251,10 @@ int block_store_get(struct block_store *store,
             return rc;
         }
         rc = get_once(store, &row, offset, length, 0, ret_piece);
-        if (rc == 0 || rc == -EINVAL || rc == -ENOMEM) {
+        if (rc == 0 || rc == -ENOMEM) {
             return rc;
         }
-        rc = explain_damage(store, &row, rc);
+        rc = explain_failure(store, &row, rc);
     } while (rc == -EAGAIN);
     return rc;
 }
@@ -243,7 +269,7 @@ int block_store_verify(struct block_store *store, const struct block_key *key)
         rc = find_row(store, key, &row);
         if (rc == 0) {
             rc = block_get_verify_row(store, &row, &record);
-            rc = rc < 0 ? explain_damage(store, &row, rc) : 0;
+            rc = rc < 0 ? explain_failure(store, &row, rc) : 0;
         }
     } while (rc == -EAGAIN);
     return rc;

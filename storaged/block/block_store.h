@@ -76,7 +76,9 @@ struct block_piece {
 
 /* Read the units of a block that hold `length` bytes (at least 1) from
  * `offset`; cut at the block's end. The bytes have NOT been checked: that is
- * the reader's part. With `cached` only what is in the page cache is read.
+ * the reader's part. With `cached` only what is in the page cache is read; for
+ * what is not there the disk is set to work, so that the call without it waits
+ * less.
  * Errors: -EINVAL  `offset` is behind the block's end, or `length` 0
  *         -ENOENT  no such block
  *         -EBADMSG its record is damaged or cut off (logged once per block)

@@ -1,6 +1,7 @@
 #include "storaged/block/disk.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 static ssize_t system_read(struct disk *disk,
@@ -17,6 +18,12 @@ static ssize_t system_read(struct disk *disk,
         n = preadv2(fd, iov, n_iov, offset, flags);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
+}
+
+static void system_expect(struct disk *disk, int fd, off_t offset, off_t size)
+{
+    (void)disk;
+    (void)posix_fadvise(fd, offset, size, POSIX_FADV_WILLNEED);
 }
 
 static ssize_t system_write(struct disk *disk,
@@ -40,7 +47,8 @@ static int system_sync(struct disk *disk, int fd)
     return fdatasync(fd) < 0 ? -errno : 0;
 }
 
-static struct disk system_calls = { system_read, system_write, system_sync };
+static struct disk system_calls = { system_read, system_expect, system_write,
+                                    system_sync };
 
 struct disk *disk_system(void)
 {

@@ -15,6 +15,10 @@ struct disk {
                     off_t offset,
                     int flags);
 
+    /* Start fetching these bytes, so that reads of them need not wait one after
+     * the other: posix_fadvise(2). Only a hint, it may do nothing. */
+    void (*expect)(struct disk *disk, int fd, off_t offset, off_t size);
+
     /* pwritev(2): bytes written or a negative errno. */
     ssize_t (*write)(struct disk *disk,
                      int fd,

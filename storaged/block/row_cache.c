@@ -3,17 +3,32 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* A power of two, more than ROW_CACHE_LOCKS. */
-#define N_SLOTS 65536u
+/* A power of two, more than ROW_CACHE_LOCKS: enough for the blocks that a page
+ * cache holds. */
+#define N_SLOTS (1u << 20)
 
-static size_t slot_of(const struct block_key *key)
+static uint64_t mix(uint64_t hash, uint64_t value)
 {
-    uint64_t hash = key->object.session * 0x9e3779b97f4a7c15u;
+    hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+    return hash ^ hash >> 32;
+}
 
-    hash = (hash ^ key->object.serial) * 0x9e3779b97f4a7c15u;
-    hash = (hash ^ ((uint64_t)key->stripe << 8) ^ key->index) *
-           0x9e3779b97f4a7c15u;
-    return (size_t)(hash >> 40) % N_SLOTS;
+static uint64_t hash_of(const struct block_key *key)
+{
+    uint64_t hash = mix(mix(0, key->object.session), key->object.serial);
+
+    return mix(hash, (uint64_t)key->stripe << 32 | key->index);
+}
+
+/* The parts of a hash that slot and tag are made of have no bit in common. */
+static size_t slot_of(uint64_t hash)
+{
+    return (size_t)(hash >> 32) % N_SLOTS;
+}
+
+static uint32_t tag_of(uint64_t hash)
+{
+    return (uint32_t)hash;
 }
 
 int row_cache_init(struct row_cache *cache)
@@ -35,10 +50,12 @@ void row_cache_close(struct row_cache *cache)
 
 void row_cache_put(struct row_cache *cache, const struct index_row *row)
 {
-    size_t slot = slot_of(&row->key);
+    uint64_t hash = hash_of(&row->key);
+    size_t slot = slot_of(hash);
 
     (void)pthread_mutex_lock(&cache->locks[slot % ROW_CACHE_LOCKS]);
-    cache->slots[slot] = *row;
+    cache->slots[slot] =
+        (struct row_slot){ row->place, row->length, tag_of(hash) };
     (void)pthread_mutex_unlock(&cache->locks[slot % ROW_CACHE_LOCKS]);
 }
 
@@ -46,10 +63,16 @@ bool row_cache_find(struct row_cache *cache,
                     const struct block_key *key,
                     struct index_row *ret_row)
 {
-    size_t slot = slot_of(key);
+    uint64_t hash = hash_of(key);
+    size_t slot = slot_of(hash);
+    struct row_slot found;
 
     (void)pthread_mutex_lock(&cache->locks[slot % ROW_CACHE_LOCKS]);
-    *ret_row = cache->slots[slot];
+    found = cache->slots[slot];
     (void)pthread_mutex_unlock(&cache->locks[slot % ROW_CACHE_LOCKS]);
-    return ret_row->place != 0 && block_key_compare(&ret_row->key, key) == 0;
+    if (found.place == 0 || found.tag != tag_of(hash)) {
+        return false;
+    }
+    *ret_row = (struct index_row){ *key, found.place, found.length };
+    return true;
 }

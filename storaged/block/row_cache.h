@@ -1,8 +1,9 @@
 /* Where blocks lie that were put or read lately: spares the index. Thread-safe.
  *
- * An entry may be out of date, after a deletion or a replacement; the place
- * then holds nothing that could be taken for the block, so whoever finds it
- * damaged asks the index again. */
+ * An entry may be out of date, after a deletion or a replacement, or that of
+ * another block: of the key it keeps a few bits. Its place then holds nothing
+ * that could be taken for the block, so whoever finds it damaged, or its length
+ * impossible, asks the index again. */
 #pragma once
 
 #include <pthread.h>
@@ -13,8 +14,14 @@
 
 #define ROW_CACHE_LOCKS 64u
 
+struct row_slot {
+    uint64_t place;  /* 0: empty */
+    uint32_t length; /* of the block */
+    uint32_t tag;    /* of its key */
+};
+
 struct row_cache {
-    struct index_row *slots;                /* owned; place 0: empty */
+    struct row_slot *slots;                 /* owned */
     pthread_mutex_t locks[ROW_CACHE_LOCKS]; /* guard the slots, in turn */
 };
 
@@ -24,7 +31,7 @@ void row_cache_close(struct row_cache *cache);
 
 void row_cache_put(struct row_cache *cache, const struct index_row *row);
 
-/* False: not known. */
+/* False: not known. Else `*ret_row` is, most likely, that of the key. */
 bool row_cache_find(struct row_cache *cache,
                     const struct block_key *key,
                     struct index_row *ret_row);

@@ -26,6 +26,26 @@ static bool hits(int *countdown)
            __atomic_sub_fetch(countdown, 1, __ATOMIC_RELAXED) == 0;
 }
 
+static void note_call(struct fault_disk *fault, char call)
+{
+    if (fault->n_calls < sizeof fault->calls - 1) {
+        fault->calls[fault->n_calls++] = call;
+    }
+}
+
+static void fault_expect(struct disk *disk, int fd, off_t offset, off_t size)
+{
+    struct fault_disk *fault = (struct fault_disk *)disk;
+    struct disk *real = disk_system();
+
+    (void)pthread_mutex_lock(&fault->lock);
+    note_call(fault, 'e');
+    fault->expected_at = offset;
+    fault->expected_size = size;
+    (void)pthread_mutex_unlock(&fault->lock);
+    real->expect(real, fd, offset, size);
+}
+
 static ssize_t fault_read(struct disk *disk,
                           int fd,
                           const struct iovec *iov,
@@ -40,8 +60,15 @@ static ssize_t fault_read(struct disk *disk,
     for (int i = 0; i < n_iov; i++) {
         end += (off_t)iov[i].iov_len;
     }
+    (void)pthread_mutex_lock(&fault->lock);
+    note_call(fault, (flags & RWF_NOWAIT) != 0 ? 'n' : 'r');
+    fault->read_at = offset;
+    (void)pthread_mutex_unlock(&fault->lock);
     if (fault->fail_read != 0) {
         return fault->fail_read;
+    }
+    if (fault->nowait_error != 0 && (flags & RWF_NOWAIT) != 0) {
+        return fault->nowait_error;
     }
     if (fault->bad_place >= offset && fault->bad_place < end &&
         fault->bad_place > 0) {
@@ -114,7 +141,8 @@ static int fault_sync(struct disk *disk, int fd)
 void fault_disk_init(struct fault_disk *disk)
 {
     memset(disk, 0, sizeof *disk);
-    disk->disk = (struct disk){ fault_read, fault_write, fault_sync };
+    disk->disk =
+        (struct disk){ fault_read, fault_expect, fault_write, fault_sync };
     (void)pthread_mutex_init(&disk->lock, NULL);
     (void)pthread_cond_init(&disk->changed, NULL);
 }

@@ -19,6 +19,7 @@ struct fault_disk {
     int fail_sync_in;   /* the n-th sync from now fails; 0: none */
     int sync_error;     /* with this negative errno; 0: -EIO */
     int fail_read;      /* reads fail with this negative errno; 0: none */
+    int nowait_error;   /* so do those with RWF_NOWAIT; 0: none */
     uint32_t bad_place; /* reads of the byte at this offset of any file fail
                            with -EIO; 0: none */
     int skip_write_in;  /* the n-th write from now never comes back; 0: none */
@@ -27,8 +28,14 @@ struct fault_disk {
     int n_directory_syncs; /* those of a directory */
     pthread_mutex_t lock;  /* guards what follows */
     pthread_cond_t changed;
-    bool holds_syncs; /* syncs wait for fault_disk_release() */
-    unsigned n_held;  /* syncs that wait */
+    bool holds_syncs;  /* syncs wait for fault_disk_release() */
+    unsigned n_held;   /* syncs that wait */
+    char calls[16];    /* the first ones: 'e' expect, 'n' read with RWF_NOWAIT,
+                          'r' other read; cleared by the test */
+    size_t n_calls;    /* of them */
+    off_t expected_at; /* of the last expect */
+    off_t expected_size; /* of it */
+    off_t read_at;       /* of the last read */
 };
 
 void fault_disk_init(struct fault_disk *disk);

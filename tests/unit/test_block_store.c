@@ -10,6 +10,7 @@
 #include <check.h>
 
 #include "common/checksum.h"
+#include "storaged/block/block_state.h"
 #include "tests/unit/block_fixture.h"
 
 #define N(array) (sizeof(array) / sizeof *(array))
@@ -120,6 +121,139 @@ START_TEST(cached_block_is_read_without_waiting)
         buf_unref(piece.buf);
     }
     block_store_close(store);
+}
+END_TEST
+
+static void forget_calls(struct fault_disk *disk)
+{
+    memset(disk->calls, 0, sizeof disk->calls);
+    disk->n_calls = 0;
+    disk->expected_at = disk->expected_size = disk->read_at = 0;
+}
+
+/* The disk finds header and payload at the same time: the payload is asked for
+ * before anybody waits for the header. */
+START_TEST(cold_read_waits_for_the_disk_once)
+{
+    struct block_key key = fixture_key(1, 0, 0);
+    struct block_store *store;
+    struct block_piece piece;
+    struct fault_disk disk;
+
+    fault_disk_init(&disk);
+    fixture_options.disk = &disk.disk;
+    store = fixture_open();
+    ck_assert_int_eq(fixture_put(store, &key, 0, 50000), 0);
+    forget_calls(&disk);
+    disk.nowait_error = -EAGAIN;
+    ck_assert_int_eq(block_store_get(store, &key, 9000, 4000, true, &piece),
+                     -EAGAIN);
+    ck_assert_str_eq(disk.calls, "ne");
+    ck_assert_int_eq(disk.expected_at,
+                     disk.read_at + record_header_size(50000) + 8192);
+    ck_assert_int_eq(disk.expected_size, 8192);
+    forget_calls(&disk);
+    ck_assert_int_eq(block_store_get(store, &key, 9000, 4000, false, &piece),
+                     0);
+    ck_assert_str_eq(disk.calls, "err");
+    ck_assert_int_eq(disk.expected_at, disk.read_at);
+    ck_assert_int_eq(disk.expected_size, 8192);
+    ck_assert_int_lt(
+        checksum_verify(piece.buf->data, piece.length, piece.checksums), 0);
+    buf_unref(piece.buf);
+    /* From the block's start, one read is enough. */
+    forget_calls(&disk);
+    ck_assert_int_eq(block_store_get(store, &key, 0, 4000, false, &piece), 0);
+    ck_assert_str_eq(disk.calls, "r");
+    buf_unref(piece.buf);
+    block_store_close(store);
+}
+END_TEST
+
+/* Not every filesystem knows RWF_NOWAIT: then somebody must wait. */
+START_TEST(cached_read_waits_where_the_filesystem_cannot_tell)
+{
+    static const int errors[] = { -EOPNOTSUPP, -EINVAL, -EIO };
+    struct block_key key = fixture_key(1, 0, 0);
+    struct block_store *store;
+    struct block_piece piece;
+    struct fault_disk disk;
+
+    fault_disk_init(&disk);
+    fixture_options.disk = &disk.disk;
+    store = fixture_open();
+    ck_assert_int_eq(fixture_put(store, &key, 0, 50000), 0);
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        disk.nowait_error = errors[i];
+        ck_assert_int_eq(block_store_get(store, &key, 9000, 4000, true, &piece),
+                         -EAGAIN);
+        ck_assert_int_eq(fixture_check(store, &key, 0, 50000), 0);
+    }
+    block_store_close(store);
+}
+END_TEST
+
+/* The cache of rows may be wrong: it is believed in nothing. */
+START_TEST(wrong_row_in_the_cache_changes_no_answer)
+{
+    struct block_store *store = fixture_open();
+    struct block_key key = fixture_key(1, 0, 0);
+    struct block_key other = fixture_key(1, 1, 0);
+    struct block_key none = fixture_key(1, 2, 0);
+    struct index_row row;
+    struct block_piece piece;
+
+    ck_assert_int_eq(fixture_put(store, &key, 0, 50000), 0);
+    ck_assert_int_eq(fixture_put(store, &other, 0, 300), 0);
+    ck_assert(row_cache_find(&store->rows, &other, &row));
+    row.key = key;
+    row_cache_put(&store->rows, &row);
+    ck_assert_int_eq(fixture_check(store, &key, 0, 50000), 0);
+    row_cache_put(&store->rows, &row);
+    ck_assert_int_eq(block_store_get(store, &key, 9000, 9, true, &piece),
+                     -EAGAIN);
+    ck_assert_int_eq(block_store_get(store, &key, 9000, 9, false, &piece), 0);
+    ck_assert_uint_eq(piece.block_length, 50000);
+    buf_unref(piece.buf);
+    ck_assert_int_eq(block_store_get(store, &key, 50000, 9, false, &piece),
+                     -EINVAL);
+    row.key = none;
+    row_cache_put(&store->rows, &row);
+    ck_assert_int_eq(block_store_get(store, &none, 0, 9, false, &piece),
+                     -ENOENT);
+    ck_assert_int_eq(block_store_get(store, &none, 9000, 9, false, &piece),
+                     -ENOENT);
+    ck_assert_int_eq(block_store_verify(store, &none), -ENOENT);
+    block_store_close(store);
+}
+END_TEST
+
+START_TEST(row_cache_knows_what_was_put_and_nothing_else)
+{
+    struct row_cache cache;
+    struct index_row row;
+    unsigned n_known = 0;
+
+    ck_assert_int_eq(row_cache_init(&cache), 0);
+    for (uint32_t i = 0; i < 100000; i++) {
+        row = (struct index_row){ fixture_key(i / 64 + 1, i % 64, i % 6), i + 1,
+                                  i + 2 };
+        row_cache_put(&cache, &row);
+    }
+    for (uint32_t i = 0; i < 100000; i++) {
+        struct block_key key = fixture_key(i / 64 + 1, i % 64, i % 6);
+
+        if (row_cache_find(&cache, &key, &row)) {
+            ck_assert_int_eq(block_key_compare(&row.key, &key), 0);
+            ck_assert_uint_eq(row.place, i + 1);
+            ck_assert_uint_eq(row.length, i + 2);
+            n_known++;
+        }
+        key.object.session++;
+        ck_assert(!row_cache_find(&cache, &key, &row));
+    }
+    ck_assert_uint_ge(n_known, 90000);
+    row_cache_close(&cache);
 }
 END_TEST
 
@@ -690,6 +824,10 @@ static Suite *block_store_suite(void)
     tcase_add_loop_test(basic, range_is_widened_to_units, 0, N(ranges));
     tcase_add_test(basic, range_outside_is_refused);
     tcase_add_test(basic, cached_block_is_read_without_waiting);
+    tcase_add_test(basic, cold_read_waits_for_the_disk_once);
+    tcase_add_test(basic, wrong_row_in_the_cache_changes_no_answer);
+    tcase_add_test(basic, row_cache_knows_what_was_put_and_nothing_else);
+    tcase_add_test(basic, cached_read_waits_where_the_filesystem_cannot_tell);
     tcase_add_test(basic, same_bytes_again_succeed_other_bytes_do_not);
     tcase_add_loop_test(basic, bytes_that_fail_their_checksum_are_refused, 0,
                         3);
