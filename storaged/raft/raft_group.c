@@ -251,9 +251,24 @@ uint64_t raft_group_timeout_ms(const struct raft_group *group)
     return timeout;
 }
 
+/* G13: a follower that has not heard of its leader for so long that it would
+ * stand for election, but must not, has none to which it owes its vote. */
+static void forget_leader(struct raft_group *group)
+{
+    struct raft *raft = &group->raft;
+
+    if ((group->config.plants & RAFT_PLANT_STRICT_VOTER) == 0 &&
+        raft->follower_state.current_leader.address != NULL) {
+        raft_free(raft->follower_state.current_leader.address);
+        raft->follower_state.current_leader.address = NULL;
+        raft->follower_state.current_leader.id = 0;
+    }
+}
+
 int raft_group_tick(struct raft_group *group, uint64_t now_ms)
 {
     struct raft_event event = { .type = RAFT_TIMEOUT };
+    bool was_follower = raft_state(&group->raft) == RAFT_FOLLOWER;
     int rc = group_enter(group, now_ms);
 
     if (rc != 0) {
@@ -262,6 +277,10 @@ int raft_group_tick(struct raft_group *group, uint64_t now_ms)
     if (group->now_ms >= raft_group_timeout_ms(group)) {
         group->ticked_ms = group->now_ms;
         rc = group_step(group, &event, false);
+        if (rc == 0 && was_follower &&
+            raft_state(&group->raft) == RAFT_FOLLOWER) {
+            forget_leader(group);
+        }
     }
     return group_leave(group, rc);
 }
@@ -425,6 +444,7 @@ int raft_group_snapshot(struct raft_group *group,
         rc = -EBUSY;
     } else if (index <= group->snapshot.index || index > group->delivered ||
                index > raft_commit_index(&group->raft) ||
+               index > group->raft.last_stored ||
                entry_list_get(&group->log, index) == NULL) {
         rc = -EINVAL;
     } else {

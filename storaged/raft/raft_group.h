@@ -75,10 +75,11 @@ struct raft_group_ops {
 #define RAFT_PLANT_APPLY_BLIND  4u  /* apply while installing */
 #define RAFT_PLANT_NO_SETTLING  8u  /* no early RAFT_CONFIGURATION */
 #define RAFT_PLANT_HASTY_CHANGE 16u /* change members before the no-op */
-#define RAFT_PLANT_STRICT_VOTER                                             \
-    32u                            /* no vote without knowing to be a voter \
-                                    */
-#define RAFT_PLANT_HIDDEN_TERM 64u /* pre-votes do not show a higher term */
+#define RAFT_PLANT_STRICT_VOTER                                              \
+    32u                             /* no vote without knowing to be a voter \
+                                     */
+#define RAFT_PLANT_OLD_REFUSAL 128u /* believe refusals of what is stored */
+#define RAFT_PLANT_HIDDEN_TERM 64u  /* pre-votes do not show a higher term */
 
 struct raft_group_config {
     uint32_t group;
@@ -142,8 +143,9 @@ uint64_t raft_group_timeout_ms(const struct raft_group *group);
 MUST_CHECK int raft_group_tick(struct raft_group *group, uint64_t now_ms);
 
 /* The state machine is durable up to `index`: take that as a snapshot and
- * compact the log. Refusals: -EINVAL nothing that is applied and in the log, or
- * not newer than the last one; -EBUSY a snapshot is being installed; -ENOMEM
+ * compact the log. Refusals: -EINVAL nothing that is applied and, in this
+ * replica's log, durable, or not newer than the last one; -EBUSY a snapshot is
+ * being installed; -ENOMEM
  *
  * The caller leaves it, within bounds, while a follower installs: it would be
  * left behind again. */

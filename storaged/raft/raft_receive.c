@@ -6,6 +6,8 @@
 #include "common/log.h"
 #include "storaged/raft/raft_group_internal.h"
 
+#define COMPLAINT_PERIOD_MS 60000
+
 /* The term of the last entry that is known to be there at `index`, 0 if none.
  */
 static uint64_t known_term(const struct raft_group *group, uint64_t index)
@@ -37,6 +39,26 @@ static int settle_before(struct raft_group *group,
     return group_settle(group, pending);
 }
 
+/* G15: whether a refusal of entries may be true. What a follower has stored in
+ * this term it does not refuse, and its log does not end before. */
+static bool is_fresh(const struct raft_group *group,
+                     uint64_t from,
+                     struct raft_append_entries_result *result)
+{
+    raft_index match;
+
+    if (result->rejected == 0 ||
+        result->term != raft_current_term(&group->raft) ||
+        (group->config.plants & RAFT_PLANT_OLD_REFUSAL) != 0 ||
+        raft_match_index(&group->raft, from, &match) != 0) {
+        return true;
+    }
+    if (result->last_log_index < match) {
+        result->last_log_index = match;
+    }
+    return result->rejected > match;
+}
+
 /* One message or part of one. */
 static int deliver(struct raft_group *group,
                    const Gabion__RaftMessage *message,
@@ -56,6 +78,11 @@ static int deliver(struct raft_group *group,
             raft_incoming_discard(&incoming);
             return rc;
         }
+    }
+    if (incoming.message.type == RAFT_APPEND_ENTRIES_RESULT &&
+        !is_fresh(group, message->from,
+                  &incoming.message.append_entries_result)) {
+        return 0;
     }
     event.receive.message = &incoming.message;
     rc = group_step(group, &event, false);
@@ -117,6 +144,20 @@ static uint64_t leader_term(const Gabion__RaftMessage *message)
     return 0;
 }
 
+static void complain_of_leader(struct raft_group *group,
+                               const Gabion__RaftMessage *message,
+                               uint64_t term)
+{
+    uint64_t n_dropped;
+
+    if (log_limit_pass(&group->complaints, COMPLAINT_PERIOD_MS, &n_dropped)) {
+        log_warn("two Raft leaders in one term group=%" PRIu32 " term=%" PRIu64
+                 " other=%016" PRIx64 " node=%" PRIu32 " more=%" PRIu64,
+                 group->config.group, term, message->from, message->from_node,
+                 n_dropped);
+    }
+}
+
 static int receive(struct raft_group *group, const Gabion__RaftMessage *message)
 {
     uint64_t term = leader_term(message);
@@ -124,14 +165,16 @@ static int receive(struct raft_group *group, const Gabion__RaftMessage *message)
     int rc;
 
     if (term != 0 && term == current && group->raft.state == RAFT_LEADER) {
-        log_warn("two Raft leaders in one term group=%" PRIu32 " term=%" PRIu64
-                 " other=%016" PRIx64 " node=%" PRIu32,
-                 group->config.group, term, message->from, message->from_node);
+        complain_of_leader(group, message, term);
         return 0; /* G9 */
     }
     if (message->body_case == GABION__RAFT_MESSAGE__BODY_INSTALL_SNAPSHOT &&
         group->installing) {
         return 0; /* G3 */
+    }
+    if (message->body_case == GABION__RAFT_MESSAGE__BODY_REQUEST_VOTE_RESULT &&
+        group->raft.state != RAFT_CANDIDATE) {
+        return 0; /* G16 */
     }
     group->answers_stale = term != 0 && term < current;
     group->is_asked_to_vote =

@@ -131,6 +131,7 @@ void sim_print(const struct sim_world *world)
             print_node(&world->node[i]);
         }
     }
+    (void)fflush(stdout);
 }
 
 /* All is mended and a minute has passed: everything must work. */

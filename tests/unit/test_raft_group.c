@@ -234,7 +234,8 @@ static void acknowledge(uint64_t from, uint64_t index)
     receive(&message, from);
 }
 
-/* Entries to send: 'o' ops, 'n' a no-op, a digit: the change to so many voters.
+/* Entries to send: 'o' ops, 'n' a no-op, a digit: the change to so many voters,
+ * 's': to three members of whom this one is a standby.
  */
 struct batch {
     Gabion__RaftEntry entry[8];
@@ -253,8 +254,13 @@ static void fill(struct batch *batch, const char *kinds, uint64_t term)
         batch->list[i] = &batch->entry[i];
         batch->entry[i].term = term;
         batch->entry[i].kind = *kinds == 'o' ? ENTRY_OPS : ENTRY_NOOP;
-        if (*kinds >= '0' && *kinds <= '9') {
-            struct raft_members members = voters((size_t)(*kinds - '0'));
+        if ((*kinds >= '0' && *kinds <= '9') || *kinds == 's') {
+            struct raft_members members =
+                voters(*kinds == 's' ? 3 : (size_t)(*kinds - '0'));
+
+            if (*kinds == 's') {
+                members.member[0].role = MEMBER_STANDBY;
+            }
 
             batch->entry[i].kind = ENTRY_CHANGE;
             ck_assert_int_eq(raft_members_encode(&members, &batch->data[i]), 0);
@@ -746,6 +752,26 @@ START_TEST(joiner_that_is_a_voter_without_knowing_votes)
 }
 END_TEST
 
+START_TEST(standby_forgets_a_leader_that_is_silent)
+{
+    struct raft_saved saved = { .replica = SELF };
+
+    start(&saved, 0);
+    append(12, (struct append){ 1, 0, 0, 1 }, "s");
+    persist();
+    ck_assert(!status().is_voter);
+    ck_assert_uint_eq(status().leader, 12);
+    forget_sent();
+    ask_for_vote(13, 3, 9, true);
+    ck_assert(!got.sent[0]->request_vote_result->vote_granted);
+    forget_sent();
+    wait_for_timeout();
+    ck_assert_uint_eq(status().leader, 0);
+    ask_for_vote(13, 3, 9, true);
+    ck_assert(got.sent[0]->request_vote_result->vote_granted);
+}
+END_TEST
+
 /* G14 */
 START_TEST(refused_candidate_learns_of_a_higher_term)
 {
@@ -756,6 +782,61 @@ START_TEST(refused_candidate_learns_of_a_higher_term)
     ask_for_vote(13, 8, 1, true);
     ck_assert(!got.sent[0]->request_vote_result->vote_granted);
     ck_assert_uint_eq(got.sent[0]->request_vote_result->term, 12);
+}
+END_TEST
+
+static void refuse(uint64_t from, uint64_t rejected, uint64_t last)
+{
+    Gabion__RaftMessage message = GABION__RAFT_MESSAGE__INIT;
+    Gabion__RaftAppendEntriesResult body =
+        GABION__RAFT_APPEND_ENTRIES_RESULT__INIT;
+
+    body.version = 2;
+    body.term = raft_group_term(group);
+    body.rejected = rejected;
+    body.last_log_index = last;
+    message.append_entries_result = &body;
+    message.body_case = GABION__RAFT_MESSAGE__BODY_APPEND_ENTRIES_RESULT;
+    receive(&message, from);
+}
+
+/* How many entries go to replica 12 with the next heartbeats. Time passes, so
+ * that a pipeline is given up. */
+static size_t entries_sent(void)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < 30; i++) {
+        forget_sent();
+        wait_for_timeout();
+        acknowledge(13, 2);
+        for (size_t j = 0; j < got.n_sent; j++) {
+            if (got.sent[j]->to == 12 &&
+                got.sent[j]->body_case ==
+                    GABION__RAFT_MESSAGE__BODY_APPEND_ENTRIES) {
+                n += got.sent[j]->append_entries->n_entry;
+            }
+        }
+    }
+    return n;
+}
+
+/* G15 */
+START_TEST(late_refusal_does_not_starve_a_follower)
+{
+    uint64_t index = 0;
+
+    config.plants = _i == 0 ? 0 : RAFT_PLANT_OLD_REFUSAL;
+    lead();
+    acknowledge(13, 2);
+    ck_assert_uint_eq(entries_sent(), 0); /* 12 is silent: probed */
+    ck_assert_int_eq(submit(&index), 0);
+    refuse(12, 2, 1);
+    if (_i == 0) {
+        ck_assert_uint_gt(entries_sent(), 0);
+    } else {
+        ck_assert_uint_eq(entries_sent(), 0);
+    }
 }
 END_TEST
 
@@ -913,7 +994,9 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, timeout_moves_on_whoever_is_a_spare);
     tcase_add_test(tcase, stale_leader_is_told_no_nonsense);
     tcase_add_test(tcase, joiner_that_is_a_voter_without_knowing_votes);
+    tcase_add_test(tcase, standby_forgets_a_leader_that_is_silent);
     tcase_add_test(tcase, refused_candidate_learns_of_a_higher_term);
+    tcase_add_loop_test(tcase, late_refusal_does_not_starve_a_follower, 0, 2);
     tcase_add_test(tcase, read_is_confirmed_by_a_majority_in_the_term);
     tcase_add_test(tcase, read_waits_for_all_that_was_acknowledged);
     tcase_add_test(tcase, impossible_changes_are_refused);

@@ -92,6 +92,7 @@ START_TEST(no_seed_violates_anything)
         if (result.violation[0] != '\0') {
             printf("FAILED: %s\nRAFT_SIM_FIRST=%" PRIu64 " RAFT_SIM_SEEDS=1\n",
                    result.violation, options.seed);
+            (void)fflush(stdout);
             ck_abort_msg("%s", result.violation);
         }
     }
@@ -113,12 +114,12 @@ static const struct {
     { "a disk that lies about syncs", 0, SIM_PLANT_LYING_SYNC, 0, 1 },
     { "a read without a term check", 0, SIM_PLANT_NO_TERM_CHECK, 0, 55 },
     { "messages before term and vote are durable", RAFT_PLANT_EARLY_SEND, 0,
-      SIM_HARSH, 10 },
+      SIM_HARSH, 58 },
     { "entries below the compacted log", RAFT_PLANT_OLD_APPEND, 0,
       SIM_LATE | SIM_RESTLESS, 118 },
     { "apply while installing", RAFT_PLANT_APPLY_BLIND, 0, 0, 1 },
     { "no vote without knowing to be a voter", RAFT_PLANT_STRICT_VOTER, 0,
-      SIM_RESTLESS, 84 },
+      SIM_RESTLESS, 97 },
 };
 
 /* In a process of its own: some bugs make libraft write or read where it must
