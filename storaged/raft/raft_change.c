@@ -23,6 +23,15 @@ void group_members(const struct raft_group *group,
 /* ------------------------------------------------------------------- members
  */
 
+bool group_is_lone(const struct raft_group *group,
+                   const struct raft_members *members)
+{
+    const struct raft_member *self = raft_members_find(members, group->replica);
+
+    return self != NULL && self->role == MEMBER_VOTER &&
+           raft_members_voters(members) == 1;
+}
+
 /* Whether members may be changed now. */
 static int check_changeable(const struct raft_group *group)
 {
@@ -83,6 +92,9 @@ static int set_member(struct raft_members *members,
         if (old->role == member->role) {
             return -EEXIST;
         }
+        if (old->role == MEMBER_VOTER) {
+            return -EINVAL;
+        }
         old->role = member->role;
         return 0;
     }
@@ -139,6 +151,9 @@ int raft_group_remove_member(struct raft_group *group,
     }
     if (rc == 0 && at == end) {
         rc = -ENOENT;
+    }
+    if (rc == 0 && replica == group->replica) {
+        rc = -EINVAL;
     }
     if (rc == 0) {
         memmove(at, at + 1, (size_t)(end - at - 1) * sizeof *at);

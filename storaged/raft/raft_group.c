@@ -85,6 +85,35 @@ static int start_entries(const struct raft_group *group,
     return 0;
 }
 
+/* G17: have the next term written, with a vote for itself. */
+static void write_next_term(struct raft_group *group, uint64_t term)
+{
+    struct raft_write write = { .serial = ++group->serial,
+                                .has_vote = true,
+                                .term = term + 1,
+                                .vote = group->replica };
+
+    group->vote_serial = write.serial;
+    group->config.ops->persist(group->config.context, &write);
+}
+
+/* Whether the replica is the only voter by what was saved. */
+static bool starts_alone(const struct raft_group *group,
+                         const struct raft_saved *saved)
+{
+    const struct log_entry *change =
+        entry_list_change(&group->log, entry_list_last(&group->log));
+    struct raft_members members = saved->snapshot.members;
+
+    if (change != NULL &&
+        raft_members_decode(change->data->data, change->data->size, &members) !=
+            0) {
+        return false;
+    }
+    return group_is_lone(group, &members) &&
+           (group->config.plants & RAFT_PLANT_SAME_TERM) == 0;
+}
+
 /* The RAFT_START event. */
 static int start(struct raft_group *group, const struct raft_saved *saved)
 {
@@ -107,6 +136,11 @@ static int start(struct raft_group *group, const struct raft_saved *saved)
     }
     event.start.term = saved->term;
     event.start.voted_for = saved->vote;
+    if (starts_alone(group, saved)) {
+        write_next_term(group, saved->term);
+        event.start.term = saved->term + 1;
+        event.start.voted_for = group->replica;
+    }
     event.start.start_index = group->log.first;
     event.start.entries = entries;
     event.start.n_entries = (unsigned)group->log.n;
@@ -265,6 +299,24 @@ static void forget_leader(struct raft_group *group)
     }
 }
 
+/* G17: a lone voter is about to stand for election. */
+static void enter_next_term(struct raft_group *group)
+{
+    struct raft *raft = &group->raft;
+    struct raft_members members;
+
+    group_members(group, &members);
+    if (!group_is_lone(group, &members) || group->installing ||
+        raft->last_stored < entry_list_last(&group->log) ||
+        (group->config.plants & RAFT_PLANT_SAME_TERM) != 0) {
+        return;
+    }
+    write_next_term(group, raft->current_term);
+    raft->current_term++;
+    raft->voted_for = group->replica;
+    raft->follower_state.match = 0;
+}
+
 int raft_group_tick(struct raft_group *group, uint64_t now_ms)
 {
     struct raft_event event = { .type = RAFT_TIMEOUT };
@@ -276,6 +328,9 @@ int raft_group_tick(struct raft_group *group, uint64_t now_ms)
     }
     if (group->now_ms >= raft_group_timeout_ms(group)) {
         group->ticked_ms = group->now_ms;
+        if (was_follower) {
+            enter_next_term(group);
+        }
         rc = group_step(group, &event, false);
         if (rc == 0 && was_follower &&
             raft_state(&group->raft) == RAFT_FOLLOWER) {

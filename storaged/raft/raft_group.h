@@ -79,6 +79,7 @@ struct raft_group_ops {
     32u                             /* no vote without knowing to be a voter \
                                      */
 #define RAFT_PLANT_OLD_REFUSAL 128u /* believe refusals of what is stored */
+#define RAFT_PLANT_SAME_TERM   256u /* a lone voter stays in its term */
 #define RAFT_PLANT_HIDDEN_TERM 64u  /* pre-votes do not show a higher term */
 
 struct raft_group_config {
@@ -223,15 +224,18 @@ MUST_CHECK int raft_group_read_check(const struct raft_group *group,
 
 /* Members change one at a time, by entries. To add a replica: set() as spare or
  * standby, under an id that no replica ever had; raft_group_catch_up() and wait
- * for CATCH_UP_FINISHED; set() as voter. To take one away: set() as standby if
- * it should go on without a vote, or remove(). A leader that has removed itself
- * steps down when that is committed.
+ * for CATCH_UP_FINISHED; set() as voter. To take one away: remove() it.
+ *
+ * A voter cannot be made a standby, and a leader does not remove itself: it
+ * hands over first. Who has the entry that takes its vote away would hold the
+ * longest log of all and not stand for election, and libraft has it wait, and
+ * the others with it, for the old leader.
  *
  * `*ret_index` and `*ret_term` are those of the entry. Refusals: -EAGAIN not
  * the leader; -EBUSY another change, a catch-up or the beginning of the
  * leader's term is not yet committed; -EEXIST nothing would change; -ENOENT no
- * such member; -EINVAL id 0, node of a member changed, too many members or no
- * voter left; -ENOMEM */
+ * such member; -EINVAL id 0, node of a member changed, too many members, a
+ * voter's role, or this replica itself; -ENOMEM */
 MUST_CHECK int raft_group_set_member(struct raft_group *group,
                                      uint64_t now_ms,
                                      const struct raft_member *member,

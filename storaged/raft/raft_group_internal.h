@@ -49,7 +49,11 @@
  *       long as it leads. (raft_receive.c)
  *   G16 Votes that come when it is no candidate are dropped: libraft looks
  *       at what only a candidate has before it ignores them.
- *       (raft_receive.c) */
+ *       (raft_receive.c)
+ *   G17 A lone voter enters a new term before it leads: libraft makes it the
+ *       leader of the term that it is in, where it, before a crash, or
+ *       another may have led, so that one term could have two entries of one
+ *       index. (raft_group.c, raft_receive.c) */
 #pragma once
 
 #include <raft.h>
@@ -134,6 +138,10 @@ MUST_CHECK int group_append(struct raft_group *group,
 
 /* Hand what has been held back to `send`, as far as it may go now. */
 void group_release_held(struct raft_group *group);
+
+/* Whether this replica is the only voter among `members`. */
+bool group_is_lone(const struct raft_group *group,
+                   const struct raft_members *members);
 
 /* The members that libraft goes by: the newest in log or snapshot. */
 void group_members(const struct raft_group *group,

@@ -176,6 +176,14 @@ static int receive(struct raft_group *group, const Gabion__RaftMessage *message)
         group->raft.state != RAFT_CANDIDATE) {
         return 0; /* G16 */
     }
+    if (message->body_case == GABION__RAFT_MESSAGE__BODY_TIMEOUT_NOW) {
+        struct raft_members members;
+
+        group_members(group, &members);
+        if (group_is_lone(group, &members)) {
+            return 0; /* G17: its own timeout does better */
+        }
+    }
     group->answers_stale = term != 0 && term < current;
     group->is_asked_to_vote =
         message->body_case == GABION__RAFT_MESSAGE__BODY_REQUEST_VOTE;

@@ -288,6 +288,7 @@ static void init(struct sim_world *world)
         world->node[i].world = world;
         world->node[i].number = i;
     }
+    sim_log_open(world);
     found(world);
     for (size_t i = 0; i < sizeof first / sizeof first[0]; i++) {
         struct sim_event event = { .kind = first[i] };
@@ -306,6 +307,7 @@ static void close_world(struct sim_world *world)
 
         buf_unref(event.data);
     }
+    sim_log_close(world);
     free(world->heap);
     free(world->history);
     free(world->leaders);

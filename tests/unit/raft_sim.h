@@ -27,11 +27,13 @@
 
 struct sim_options {
     uint64_t seed;
-    unsigned n_voters;     /* at first: 3 or 5 */
+    unsigned n_voters;     /* at first: 1..5 */
     uint64_t faults_ms;    /* how long there are faults */
     unsigned worlds;       /* SIM_* in any case; else of one seed in four */
     unsigned group_plants; /* RAFT_PLANT_* */
     unsigned plants;       /* SIM_PLANT_* */
+    const char *log_path;  /* not NULL: keep real Raft logs here, too, in a new
+                              file, and compare them at each start */
     bool is_quiet;         /* do not print the state at a violation */
 };
 

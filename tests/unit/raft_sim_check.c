@@ -83,17 +83,21 @@ void sim_check_leader(struct sim_node *node, uint64_t term)
             abort();
         }
         for (size_t i = world->leaders_capacity; i < capacity; i++) {
-            world->leaders[i] = 0;
+            world->leaders[i] = (struct sim_leader){ 0 };
         }
         world->leaders_capacity = capacity;
     }
-    if (world->leaders[term] != 0) {
-        /* The same one again would have forgotten that it led. */
+    /* A lone voter leads at once, before its term is durable; if it dies then,
+     * nobody has heard of that term, and it may come again. */
+    if (world->leaders[term].replica != 0 &&
+        (world->leaders[term].replica != node->disk.replica ||
+         world->leaders[term].is_durable)) {
         sim_violate(world,
                     "term %" PRIu64 " has leaders %" PRIu64 " and %" PRIu64,
-                    term, world->leaders[term], node->disk.replica);
+                    term, world->leaders[term].replica, node->disk.replica);
     }
-    world->leaders[term] = node->disk.replica;
+    world->leaders[term] =
+        (struct sim_leader){ node->disk.replica, node->disk.term >= term };
     world->result->n_leaders++;
 }
 
@@ -137,7 +141,7 @@ void sim_print(const struct sim_world *world)
 /* All is mended and a minute has passed: everything must work. */
 void sim_check_end(struct sim_world *world)
 {
-    struct sim_node *leader = sim_leader(world);
+    struct sim_node *leader = sim_find_leader(world);
     struct raft_group_status status;
 
     if (leader == NULL) {

@@ -17,7 +17,7 @@ static bool leads(const struct sim_node *node)
 }
 
 /* One that believes to be the leader; of several any. */
-struct sim_node *sim_leader(struct sim_world *world)
+struct sim_node *sim_find_leader(struct sim_world *world)
 {
     uint32_t first = (uint32_t)sim_below(world, SIM_NODES);
 
@@ -80,7 +80,7 @@ static void submit(struct sim_node *node)
 
 void sim_client(struct sim_world *world)
 {
-    struct sim_node *node = sim_leader(world);
+    struct sim_node *node = sim_find_leader(world);
     uint64_t n = sim_one_in(world, 10) ? 1 + sim_below(world, 20) : 1;
 
     again(world, EV_CLIENT, 1 + sim_below(world, world->is_calm ? 500 : 60));
@@ -156,7 +156,7 @@ static void try_read(struct sim_world *world, struct sim_read *read)
 
 void sim_read(struct sim_world *world)
 {
-    struct sim_node *node = sim_leader(world);
+    struct sim_node *node = sim_find_leader(world);
     struct sim_read *read = &world->reads[world->next_read % SIM_READS];
     struct raft_group_status status;
 
@@ -323,11 +323,7 @@ static void change_member(struct sim_node *leader,
     int rc = 0;
 
     if (member->role == MEMBER_VOTER) {
-        if (n_voters <= 3) {
-            return;
-        }
-        if (sim_one_in(world, 2)) {
-            set_role(leader, *member, MEMBER_STANDBY);
+        if (n_voters <= (world->options.n_voters == 1 ? 1 : 3)) {
             return;
         }
         rc = raft_group_remove_member(leader->group, sim_node_now(leader),
@@ -369,7 +365,7 @@ static void transfer(struct sim_node *leader,
 
 void sim_change_members(struct sim_world *world)
 {
-    struct sim_node *leader = sim_leader(world);
+    struct sim_node *leader = sim_find_leader(world);
     struct raft_group_status status;
 
     again(
@@ -454,7 +450,7 @@ void sim_nemesis(struct sim_world *world)
         split(world);
         break;
     case 2:
-        isolate(world, sim_leader(world));
+        isolate(world, sim_find_leader(world));
         break;
     case 3:
     case 4:
@@ -471,7 +467,7 @@ void sim_nemesis(struct sim_world *world)
         node->skew_ms += sim_below(world, 3000);
         break;
     case 9:
-        node = sim_leader(world);
+        node = sim_find_leader(world);
         if (node != NULL) {
             node->crash_in = 1 + sim_below(world, 10);
         }

@@ -68,6 +68,7 @@ static void store(struct sim_node *node, const struct sim_write *pending)
     const struct raft_write *write = &pending->write;
     struct sim_disk *disk = &node->disk;
 
+    sim_log_store(node, pending);
     if (write->has_vote) {
         if (write->term < disk->term ||
             (write->term == disk->term && disk->vote != 0 &&
@@ -446,6 +447,7 @@ void sim_node_give_replica(struct sim_node *node, struct raft_saved *saved)
             abort();
         }
     }
+    sim_log_add(node, saved);
     node->joined_ms = node->world->now;
     raft_saved_close(saved);
 }
@@ -474,6 +476,7 @@ void sim_node_boot(struct sim_node *node)
     struct errmsg msg = { "" };
     int rc;
 
+    sim_log_compare(node);
     saved.entries =
         copy_entries(entry_list_get(&disk->log, disk->log.first), disk->log.n);
     node->life++;
@@ -536,6 +539,7 @@ void sim_node_wipe(struct sim_node *node)
         stop(node);
     }
     lose_pending(node);
+    sim_log_remove(node);
     free(node->disk.pending);
     entry_list_close(&node->disk.log);
     node->disk = (struct sim_disk){ 0 };

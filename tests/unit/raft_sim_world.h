@@ -5,6 +5,7 @@
 
 #include "storaged/raft/entry_list.h"
 #include "storaged/raft/raft_group.h"
+#include "storaged/raft/raft_log.h"
 #include "storaged/raft/raft_members.h"
 #include "storaged/raft/raft_message.h"
 #include "tests/unit/raft_sim.h"
@@ -108,9 +109,15 @@ struct sim_submitted {
     uint64_t life;
 };
 
+struct sim_leader {
+    uint64_t replica; /* 0: none */
+    bool is_durable;  /* its term was when it began */
+};
+
 struct sim_world {
     struct sim_options options;
     struct sim_result *result; /* borrowed */
+    struct raft_log *log;      /* owned: group is the node's number; or NULL */
     uint64_t random;
     uint64_t now;
     struct sim_event *heap; /* owned */
@@ -135,7 +142,7 @@ struct sim_world {
     uint64_t highest;            /* applied anywhere */
     uint64_t acked;              /* highest acknowledged index */
     struct raft_members members; /* of the newest applied change */
-    uint64_t *leaders;           /* owned; replica by term */
+    struct sim_leader *leaders;  /* owned; by term */
     size_t leaders_capacity;
     struct sim_read reads[SIM_READS];
     struct sim_submitted *submitted; /* owned */
@@ -172,6 +179,15 @@ void sim_node_apply(struct sim_node *node);
 void sim_node_install(struct sim_node *node);
 void sim_node_db_sync(struct sim_node *node);
 
+/* raft_sim_log.c: the real logs beside the simulated disks; nothing without
+ * them. */
+void sim_log_open(struct sim_world *world);
+void sim_log_close(struct sim_world *world);
+void sim_log_add(struct sim_node *node, const struct raft_saved *saved);
+void sim_log_remove(struct sim_node *node);
+void sim_log_store(struct sim_node *node, const struct sim_write *pending);
+void sim_log_compare(struct sim_node *node);
+
 /* raft_sim_check.c */
 void sim_check_applied(struct sim_node *node, const struct log_entry *entry);
 void sim_check_leader(struct sim_node *node, uint64_t term);
@@ -179,7 +195,7 @@ void sim_check_end(struct sim_world *world);
 void sim_print(const struct sim_world *world);
 
 /* raft_sim_load.c */
-struct sim_node *sim_leader(struct sim_world *world);
+struct sim_node *sim_find_leader(struct sim_world *world);
 void sim_client(struct sim_world *world);
 void sim_acknowledge(struct sim_node *node, const struct log_entry *entry);
 void sim_read(struct sim_world *world);

@@ -772,6 +772,32 @@ START_TEST(standby_forgets_a_leader_that_is_silent)
 }
 END_TEST
 
+/* G17 */
+START_TEST(lone_voter_leads_in_a_new_term_after_a_restart)
+{
+    struct raft_members members = voters(1);
+    struct raft_saved saved;
+
+    ck_assert_int_eq(raft_saved_bootstrap(SELF, &members, &saved), 0);
+    saved.term = 4;
+    start(&saved, 0);
+    ck_assert(raft_group_is_leader(group));
+    ck_assert_uint_eq(raft_group_term(group), 5);
+    ck_assert_uint_eq(entry_list_term(&group->log, 2), 5);
+}
+END_TEST
+
+START_TEST(last_voter_leads_in_a_new_term)
+{
+    bootstrap(2);
+    append(12, (struct append){ 3, 1, 1, 2 }, "1");
+    persist();
+    wait_for_timeout();
+    ck_assert(raft_group_is_leader(group));
+    ck_assert_uint_eq(raft_group_term(group), 4);
+}
+END_TEST
+
 /* G14 */
 START_TEST(refused_candidate_learns_of_a_higher_term)
 {
@@ -921,20 +947,23 @@ START_TEST(member_is_added_caught_up_and_promoted)
 }
 END_TEST
 
-START_TEST(leader_that_removes_itself_steps_down)
+START_TEST(member_is_removed_but_not_the_leader_itself)
 {
     uint64_t index;
     uint64_t term;
 
     lead();
     ck_assert_int_eq(raft_group_remove_member(group, now, SELF, &index, &term),
+                     -EINVAL);
+    ck_assert_int_eq(set_role(12, MEMBER_STANDBY), -EINVAL);
+    ck_assert_int_eq(raft_group_remove_member(group, now, 12, &index, &term),
                      0);
+    ck_assert_uint_eq(status().members.n, 2);
     persist();
-    acknowledge(12, index);
-    ck_assert(raft_group_is_leader(group)); /* it does not count itself */
+    acknowledge(12, index); /* counts no more */
+    ck_assert_uint_lt(status().commit, index);
     acknowledge(13, index);
-    ck_assert(!raft_group_is_leader(group));
-    ck_assert_int_eq(got.role, GROUP_FOLLOWER);
+    ck_assert_uint_eq(status().commit, index);
 }
 END_TEST
 
@@ -995,13 +1024,15 @@ static void add_tests(TCase *tcase)
     tcase_add_test(tcase, stale_leader_is_told_no_nonsense);
     tcase_add_test(tcase, joiner_that_is_a_voter_without_knowing_votes);
     tcase_add_test(tcase, standby_forgets_a_leader_that_is_silent);
+    tcase_add_test(tcase, lone_voter_leads_in_a_new_term_after_a_restart);
+    tcase_add_test(tcase, last_voter_leads_in_a_new_term);
     tcase_add_test(tcase, refused_candidate_learns_of_a_higher_term);
     tcase_add_loop_test(tcase, late_refusal_does_not_starve_a_follower, 0, 2);
     tcase_add_test(tcase, read_is_confirmed_by_a_majority_in_the_term);
     tcase_add_test(tcase, read_waits_for_all_that_was_acknowledged);
     tcase_add_test(tcase, impossible_changes_are_refused);
     tcase_add_test(tcase, member_is_added_caught_up_and_promoted);
-    tcase_add_test(tcase, leader_that_removes_itself_steps_down);
+    tcase_add_test(tcase, member_is_removed_but_not_the_leader_itself);
     tcase_add_test(tcase, transfer_asks_the_other_to_stand);
     tcase_add_test(tcase, bad_states_do_not_start);
 }
