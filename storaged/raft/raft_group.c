@@ -9,9 +9,10 @@
 
 #include "storaged/raft/raft_group_internal.h"
 
-#define ELECTION_MS  500u
-#define HEARTBEAT_MS 50u
-#define INSTALL_MS   1000u
+#define ELECTION_MS   500u
+#define HEARTBEAT_MS  50u
+#define INSTALL_MS    1000u
+#define MESSAGE_BYTES (1u << 20)
 
 int group_enter(struct raft_group *group, uint64_t now_ms)
 {
@@ -186,6 +187,9 @@ static void set_defaults(struct raft_group_config *config)
     }
     if (config->install_ms == 0) {
         config->install_ms = INSTALL_MS;
+    }
+    if (config->message_bytes == 0) {
+        config->message_bytes = MESSAGE_BYTES;
     }
 }
 

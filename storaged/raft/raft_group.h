@@ -92,7 +92,9 @@ struct raft_group_config {
     /* Entries that a snapshot leaves in the log for slow followers, bounded by
      * the bytes of their data. */
     uint64_t trailing;
-    uint64_t trailing_bytes;          /* 0: no bound */
+    uint64_t trailing_bytes; /* 0: no bound */
+    /* Data in one message, unless a single entry has more. 0: 1 MiB */
+    uint64_t message_bytes;
     unsigned plants;                  /* RAFT_PLANT_*; 0 but in tests */
     const struct raft_group_ops *ops; /* borrowed for good */
     void *context;                    /* borrowed, for ops */

@@ -97,7 +97,8 @@ static void show_term(const struct raft_group *group,
     }
 }
 
-static int send_one(struct raft_group *group, struct raft_message *message)
+static int send_whole(struct raft_group *group,
+                      const struct raft_message *message)
 {
     const struct raft_sender sender = {
         .group = group->config.group,
@@ -110,11 +111,6 @@ static int send_one(struct raft_group *group, struct raft_message *message)
     uint32_t node;
     int rc;
 
-    if (group->answers_stale &&
-        message->type == RAFT_APPEND_ENTRIES_RESULT) { /* G12 */
-        message->append_entries_result.last_log_index = 0;
-    }
-    show_term(group, message);
     rc = raft_message_encode(&sender, message, &out, &node);
     if (rc != 0) {
         return group_fail(group, rc, "cannot encode a message");
@@ -131,6 +127,63 @@ static int send_one(struct raft_group *group, struct raft_message *message)
         return group_fail(group, rc, "cannot hold back a message");
     }
     return 0;
+}
+
+/* How many of the n entries from `index` on go into one message. */
+static unsigned that_fit(const struct raft_group *group,
+                         uint64_t index,
+                         unsigned n)
+{
+    const struct log_entry *entry = entry_list_get(&group->log, index);
+    uint64_t bytes = 0;
+    unsigned fit = 0;
+
+    while (fit < n && entry_list_get(&group->log, index + fit) != NULL) {
+        bytes += entry[fit].data->size;
+        if (fit > 0 && bytes > group->config.message_bytes) {
+            break;
+        }
+        fit++;
+    }
+    return fit > 0 ? fit : n; /* what is not here is found out later */
+}
+
+/* Entries that are too much for one message go in several: each is one that
+ * libraft might have sent. */
+static int send_entries(struct raft_group *group,
+                        const struct raft_message *message)
+{
+    struct raft_message part = *message;
+    struct raft_append_entries *head = &part.append_entries;
+    unsigned left = head->n_entries;
+    int rc;
+
+    do {
+        head->n_entries = that_fit(group, head->prev_log_index + 1, left);
+        rc = send_whole(group, &part);
+        if (rc != 0) {
+            return rc;
+        }
+        left -= head->n_entries;
+        head->prev_log_index += head->n_entries;
+        head->prev_log_term =
+            entry_list_term(&group->log, head->prev_log_index);
+    } while (left > 0);
+    return 0;
+}
+
+static int send_one(struct raft_group *group, struct raft_message *message)
+{
+    if (message->type == RAFT_APPEND_ENTRIES &&
+        message->append_entries.n_entries > 0) {
+        return send_entries(group, message);
+    }
+    if (group->answers_stale &&
+        message->type == RAFT_APPEND_ENTRIES_RESULT) { /* G12 */
+        message->append_entries_result.last_log_index = 0;
+    }
+    show_term(group, message);
+    return send_whole(group, message);
 }
 
 /* -------------------------------------------------------------------- duties

@@ -469,6 +469,7 @@ void sim_node_boot(struct sim_node *node)
         .seed = (unsigned)sim_below(world, 1u << 30) + 1,
         .trailing = sim_below(world, 30),
         .trailing_bytes = sim_one_in(world, 2) ? 200 : 0,
+        .message_bytes = sim_one_in(world, 2) ? 60 : 0,
         .plants = world->options.group_plants,
         .ops = &group_ops,
         .context = node,

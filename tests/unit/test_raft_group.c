@@ -403,6 +403,36 @@ START_TEST(entry_is_committed_by_a_majority_only)
 }
 END_TEST
 
+START_TEST(many_bytes_go_in_several_messages)
+{
+    struct buf *data = buf_new(600 << 10);
+    uint64_t prev = 2;
+    uint64_t index;
+    uint64_t term;
+
+    lead();
+    memset(data->data, 7, data->size);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(raft_group_submit(group, now, data, &index, &term), 0);
+    }
+    buf_unref(data);
+    ck_assert_int_eq(submit(&index), 0);
+    forget_sent();
+    acknowledge(13, 2); /* now it gets all at once */
+    for (size_t i = 0; i < got.n_sent; i++) {
+        const Gabion__RaftAppendEntries *append = got.sent[i]->append_entries;
+
+        ck_assert_uint_eq(got.sent[i]->to, 13);
+        ck_assert_uint_eq(append->prev_log_index, prev);
+        ck_assert_uint_eq(append->prev_log_term, term);
+        ck_assert_uint_ge(append->n_entry, 1);
+        prev += append->n_entry;
+    }
+    ck_assert_uint_eq(got.n_sent, 4); /* the last two fit */
+    ck_assert_uint_eq(prev, index);
+}
+END_TEST
+
 START_TEST(follower_refuses_to_submit_and_knows_its_leader)
 {
     uint64_t index;
@@ -1002,6 +1032,7 @@ static void add_tests(TCase *tcase)
 {
     tcase_add_test(tcase, lone_voter_leads_and_applies_what_is_durable);
     tcase_add_test(tcase, entry_is_committed_by_a_majority_only);
+    tcase_add_test(tcase, many_bytes_go_in_several_messages);
     tcase_add_test(tcase, follower_refuses_to_submit_and_knows_its_leader);
     tcase_add_test(tcase, joiner_waits_for_a_leader);
     tcase_add_test(tcase, vote_waits_for_the_disk);

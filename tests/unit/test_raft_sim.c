@@ -144,11 +144,11 @@ static const struct {
     uint64_t first;
 } plants[] = {
     { "a disk that lies about syncs", 0, SIM_PLANT_LYING_SYNC, 0, 1 },
-    { "a read without a term check", 0, SIM_PLANT_NO_TERM_CHECK, 0, 55 },
+    { "a read without a term check", 0, SIM_PLANT_NO_TERM_CHECK, 0, 98 },
     { "messages before term and vote are durable", RAFT_PLANT_EARLY_SEND, 0,
-      SIM_HARSH, 58 },
+      SIM_HARSH, 108 },
     { "entries below the compacted log", RAFT_PLANT_OLD_APPEND, 0,
-      SIM_LATE | SIM_RESTLESS, 118 },
+      SIM_LATE | SIM_RESTLESS, 183 },
     { "apply while installing", RAFT_PLANT_APPLY_BLIND, 0, 0, 1 },
     { "a lone voter that stays in its term", RAFT_PLANT_SAME_TERM, 0, 0, 14 },
     { "no vote without knowing to be a voter", RAFT_PLANT_STRICT_VOTER, 0,
