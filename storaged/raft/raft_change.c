@@ -32,6 +32,19 @@ bool group_is_lone(const struct raft_group *group,
            raft_members_voters(members) == 1;
 }
 
+int raft_group_get_match(const struct raft_group *group,
+                         uint64_t replica,
+                         uint64_t *ret_index)
+{
+    raft_index index = 0;
+    int rc = group_errno(raft_match_index(&group->raft, replica, &index));
+
+    if (rc == 0) {
+        *ret_index = index;
+    }
+    return rc;
+}
+
 /* Whether members may be changed now. */
 static int check_changeable(const struct raft_group *group)
 {

@@ -181,6 +181,13 @@ struct raft_group_status {
 void raft_group_get_status(const struct raft_group *group,
                            struct raft_group_status *ret_status);
 
+/* As leader, the highest index that is known to be durable on a member, itself
+ * included: how far it lags, and what a snapshot should leave to it.
+ * Refusals: -EAGAIN not the leader; -ENOENT no such member. */
+MUST_CHECK int raft_group_get_match(const struct raft_group *group,
+                                    uint64_t replica,
+                                    uint64_t *ret_index);
+
 /* The current term: the answer to a peer's term check. Must come from here, and
  * after the question has arrived. */
 uint64_t raft_group_term(const struct raft_group *group);

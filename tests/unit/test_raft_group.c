@@ -385,6 +385,25 @@ START_TEST(lone_voter_leads_and_applies_what_is_durable)
 }
 END_TEST
 
+START_TEST(leader_knows_how_far_members_are)
+{
+    uint64_t index = 0;
+
+    bootstrap(3);
+    ck_assert_int_eq(raft_group_get_match(group, 12, &index), -EAGAIN);
+    elect();
+    persist();
+    ck_assert_int_eq(raft_group_get_match(group, 99, &index), -ENOENT);
+    ck_assert_int_eq(raft_group_get_match(group, SELF, &index), 0);
+    ck_assert_uint_eq(index, 2);
+    ck_assert_int_eq(raft_group_get_match(group, 12, &index), 0);
+    ck_assert_uint_eq(index, 0);
+    acknowledge(12, 2);
+    ck_assert_int_eq(raft_group_get_match(group, 12, &index), 0);
+    ck_assert_uint_eq(index, 2);
+}
+END_TEST
+
 START_TEST(entry_is_committed_by_a_majority_only)
 {
     uint64_t index = 0;
@@ -1031,6 +1050,7 @@ END_TEST
 static void add_tests(TCase *tcase)
 {
     tcase_add_test(tcase, lone_voter_leads_and_applies_what_is_durable);
+    tcase_add_test(tcase, leader_knows_how_far_members_are);
     tcase_add_test(tcase, entry_is_committed_by_a_majority_only);
     tcase_add_test(tcase, many_bytes_go_in_several_messages);
     tcase_add_test(tcase, follower_refuses_to_submit_and_knows_its_leader);
