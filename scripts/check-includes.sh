@@ -41,7 +41,8 @@ home '(jerasure|gf_complete|reed_sol|galois)' '^common/ec\.c'
 home 'isa-l' '^common/checksum\.c'
 home 'ini\.h' '^common/config\.c'
 home 'fuse' '^fusefs/(ops|mount|main)'
-home 'sqlite3' '^(storaged/block/block_index|storaged/meta/|tests/)'
+home 'sqlite3' '^(storaged/block/block_index|storaged/meta/|storaged/raft/raft_log|tests/)'
+home 'raft\.h' '^storaged/raft/'
 home 'check\.h' '^tests/'
 
 exit $bad

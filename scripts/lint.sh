@@ -15,7 +15,7 @@ git ls-files -co --exclude-standard scripts tests .ci | xargs grep -lE '^#!/bin/
 dir=build-lint
 [ -f $dir/build.ninja ] || CC=clang meson setup $dir -Dbuildtype=debug >/dev/null
 # Generated headers must exist before any source can be parsed.
-ninja -C $dir --quiet proto/block.pb-c.h proto/cluster.pb-c.h proto/metadata.pb-c.h
+ninja -C $dir --quiet proto/block.pb-c.h proto/cluster.pb-c.h proto/metadata.pb-c.h proto/raft.pb-c.h
 
 echo "lint: cppcheck"
 cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr -j "$(nproc)" \
