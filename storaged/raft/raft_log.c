@@ -258,7 +258,7 @@ int raft_log_open(const char *path,
     if (log == NULL) {
         return -ENOMEM;
     }
-    rc = meta_sql_open(path, LOG_CACHE_KIB, &log->sql, msg);
+    rc = meta_sql_open(path, NULL, LOG_CACHE_KIB, &log->sql, msg);
     if (rc == 0) {
         rc = meta_sql_exec(&log->sql, "PRAGMA synchronous=FULL;"
                                       "PRAGMA locking_mode=EXCLUSIVE;"
