@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "storaged/meta/apply.h"
+#include "storaged/meta/meta_create.h"
 #include "storaged/meta/meta_db_internal.h"
 #include "storaged/meta/meta_inode.h"
 
@@ -137,120 +138,29 @@ const char *const meta_statement_texts[META_STATEMENTS] = {
     [META_ORPHAN_DELETE] = "DELETE FROM orphan WHERE number = ?1",
 };
 
-/* Fill an empty database. */
-static int fill(sqlite3 *handle,
-                uint64_t cluster,
-                uint32_t slot,
-                int64_t now_ns)
-{
-    char *text = sqlite3_mprintf(
-        "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; %s"
-        "INSERT INTO meta VALUES ('format', %d), ('cluster', %lld),"
-        " ('slot', %u);"
-        "INSERT INTO counter VALUES (1, 0, %u, 1, 1, 1, 0);"
-        "INSERT INTO inode(" META_INODE_COLUMNS
-        ") VALUES (%u, %u, 2, 0, 0, 0, 0, 0, %lld, %lld, %lld, 1, 0, %u, 1, 0);"
-        "COMMIT",
-        META_APPLICATION_ID, schema, META_FORMAT, (long long)cluster, slot,
-        META_ROOT_INO + 1, META_ROOT_INO, S_IFDIR | 0755, (long long)now_ns,
-        (long long)now_ns, (long long)now_ns, META_ROOT_INO);
-    int code = SQLITE_NOMEM;
-
-    if (text != NULL) {
-        code = sqlite3_exec(handle, text, NULL, NULL, NULL);
-        sqlite3_free(text);
-    }
-    return code;
-}
-
-/* Remove what an earlier, interrupted creation has left. */
-static void remove_leftovers(const char *path)
-{
-    static const char *const suffixes[] = { "", "-journal", "-wal", "-shm" };
-
-    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        char *name = sqlite3_mprintf("%s%s", path, suffixes[i]);
-
-        if (name != NULL) {
-            (void)unlink(name);
-        }
-        sqlite3_free(name);
-    }
-}
-
-static int sync_directory_of(const char *path)
-{
-    int fd = meta_db_open_directory(path);
-    int rc;
-
-    if (fd < 0) {
-        return fd;
-    }
-    rc = fsync(fd) == 0 ? 0 : -EIO;
-    (void)close(fd);
-    return rc;
-}
-
-/* Create under another name and rename: whoever finds `path` finds a whole
- * database, so that a truncated one is never taken for a fresh one. */
 int meta_schema_create(const char *path,
                        uint64_t cluster,
                        uint32_t slot,
                        int64_t now_ns,
                        struct errmsg *msg)
 {
-    char *temporary = sqlite3_mprintf("%s.new", path);
-    sqlite3 *handle = NULL;
-    int code;
+    char *sql = sqlite3_mprintf(
+        "PRAGMA application_id=%d; %s"
+        "INSERT INTO meta VALUES ('format', %d), ('cluster', %lld),"
+        " ('slot', %u);"
+        "INSERT INTO counter VALUES (1, 0, %u, 1, 1, 1, 0);"
+        "INSERT INTO inode(" META_INODE_COLUMNS
+        ") VALUES (%u, %u, 2, 0, 0, 0, 0, 0, %lld, %lld, %lld, 1, 0, %u, 1, 0)",
+        META_APPLICATION_ID, schema, META_FORMAT, (long long)cluster, slot,
+        META_ROOT_INO + 1, META_ROOT_INO, S_IFDIR | 0755, (long long)now_ns,
+        (long long)now_ns, (long long)now_ns, META_ROOT_INO);
     int rc;
 
-    if (temporary == NULL) {
+    if (sql == NULL) {
         return -ENOMEM;
     }
-    remove_leftovers(temporary);
-    code = sqlite3_open_v2(
-        temporary, &handle,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-    if (code == SQLITE_OK) {
-        code = fill(handle, cluster, slot, now_ns);
-    }
-    rc = meta_sql_errno(code);
-    if (rc != 0) {
-        errmsg_set(msg, "cannot create the metadata database %s: %s", path,
-                   handle != NULL ? sqlite3_errmsg(handle) : "out of memory");
-    }
-    (void)sqlite3_close(handle);
-    if (rc == 0 && rename(temporary, path) != 0) {
-        rc = -EIO;
-        errmsg_set(msg, "cannot rename %s to %s: %s", temporary, path,
-                   err_text(errno));
-    }
-    if (rc == 0) {
-        rc = sync_directory_of(path);
-    }
-    if (rc != 0) {
-        remove_leftovers(temporary);
-    }
-    sqlite3_free(temporary);
-    return rc;
-}
-
-/* The integer that a query gives, or -EBADMSG when it gives none. */
-static int query_integer(struct meta_sql *sql, const char *text, int64_t *ret)
-{
-    sqlite3_stmt *statement = NULL;
-    int code = sqlite3_prepare_v2(sql->handle, text, -1, &statement, NULL);
-    int rc = meta_sql_errno(code);
-
-    if (rc == 0) {
-        code = sqlite3_step(statement);
-        if (code == SQLITE_ROW) {
-            *ret = sqlite3_column_int64(statement, 0);
-        } else {
-            rc = code == SQLITE_DONE ? -EBADMSG : meta_sql_errno(code);
-        }
-    }
-    (void)sqlite3_finalize(statement);
+    rc = meta_create(path, "metadata database", sql, msg);
+    sqlite3_free(sql);
     return rc;
 }
 
@@ -265,12 +175,12 @@ int meta_schema_check(struct meta_sql *sql,
     int64_t application = 0;
     int64_t found[3] = { 0 };
     static const char *const keys[3] = { "format", "cluster", "slot" };
-    int rc = query_integer(sql, "PRAGMA application_id", &application);
+    int rc = meta_sql_integer(sql, "PRAGMA application_id", &application);
 
     for (size_t i = 0; rc == 0 && i < 3; i++) {
         (void)snprintf(text, sizeof text, "%s'%s'", value, keys[i]);
         rc = application == META_APPLICATION_ID
-                 ? query_integer(sql, text, &found[i])
+                 ? meta_sql_integer(sql, text, &found[i])
                  : -EBADMSG;
     }
     if (rc != 0) {

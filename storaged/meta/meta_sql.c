@@ -42,6 +42,24 @@ int meta_sql_exec(struct meta_sql *sql, const char *text)
     return code == SQLITE_OK ? 0 : meta_sql_fail(sql->handle, code);
 }
 
+int meta_sql_integer(struct meta_sql *sql, const char *text, int64_t *ret_value)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(sql->handle, text, -1, &statement, NULL);
+    int rc = meta_sql_errno(code);
+
+    if (rc == 0) {
+        code = sqlite3_step(statement);
+        if (code == SQLITE_ROW) {
+            *ret_value = sqlite3_column_int64(statement, 0);
+        } else {
+            rc = code == SQLITE_DONE ? -EBADMSG : meta_sql_errno(code);
+        }
+    }
+    (void)sqlite3_finalize(statement);
+    return rc;
+}
+
 int meta_sql_open(const char *path,
                   const char *vfs,
                   unsigned cache_kib,

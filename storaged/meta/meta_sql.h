@@ -49,6 +49,12 @@ int meta_sql_fail(sqlite3 *handle, int code);
 /* Run statements without parameters and results. */
 MUST_CHECK int meta_sql_exec(struct meta_sql *sql, const char *text);
 
+/* The integer that a query gives. Errors: those of SQLite; -EBADMSG it gives
+ * none. */
+MUST_CHECK int meta_sql_integer(struct meta_sql *sql,
+                                const char *text,
+                                int64_t *ret_value);
+
 /* Bind integers to the parameters 1..n of a reset statement. */
 void meta_sql_bind(sqlite3_stmt *statement, const int64_t values[], size_t n);
 

@@ -12,7 +12,7 @@
 
 #include "common/checksum.h"
 #include "common/log.h"
-#include "storaged/meta/meta_db.h"
+#include "storaged/meta/meta_create.h"
 #include "storaged/raft/raft_log_internal.h"
 #include "storaged/raft/raft_members.h"
 
@@ -71,100 +71,19 @@ int64_t log_row_checksum(const int64_t values[],
 
 /* -------------------------------------------------------- opening, creating */
 
-static void remove_files(const char *path)
-{
-    static const char *const suffixes[] = { "", "-journal", "-wal", "-shm" };
-
-    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        char *name = sqlite3_mprintf("%s%s", path, suffixes[i]);
-
-        if (name != NULL) {
-            (void)unlink(name);
-        }
-        sqlite3_free(name);
-    }
-}
-
-static int fill(sqlite3 *handle, uint64_t cluster)
-{
-    char *text = sqlite3_mprintf(
-        "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; %s"
-        "INSERT INTO meta VALUES ('format', %d), ('cluster', %lld); COMMIT",
-        LOG_APPLICATION_ID, schema, LOG_FORMAT, (long long)cluster);
-    int code = SQLITE_NOMEM;
-
-    if (text != NULL) {
-        code = sqlite3_exec(handle, text, NULL, NULL, NULL);
-        sqlite3_free(text);
-    }
-    return code;
-}
-
-/* link(2) refuses to replace what is there. */
-static int publish(const char *temporary, const char *path)
-{
-    int fd;
-    int rc;
-
-    if (link(temporary, path) != 0) {
-        return errno == EEXIST ? -EEXIST : errno == ENOSPC ? -ENOSPC : -EIO;
-    }
-    fd = meta_db_open_directory(path);
-    if (fd < 0) {
-        return fd == -ENOMEM ? fd : -EIO;
-    }
-    rc = fsync(fd) == 0 ? 0 : -EIO;
-    (void)close(fd);
-    return rc;
-}
-
 int raft_log_create(const char *path, uint64_t cluster, struct errmsg *msg)
 {
-    char *temporary = sqlite3_mprintf("%s.new", path);
-    sqlite3 *handle = NULL;
-    int code;
+    char *sql = sqlite3_mprintf(
+        "PRAGMA application_id=%d; %s"
+        "INSERT INTO meta VALUES ('format', %d), ('cluster', %lld)",
+        LOG_APPLICATION_ID, schema, LOG_FORMAT, (long long)cluster);
     int rc;
 
-    if (temporary == NULL) {
+    if (sql == NULL) {
         return -ENOMEM;
     }
-    remove_files(temporary);
-    code = sqlite3_open_v2(
-        temporary, &handle,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-    if (code == SQLITE_OK) {
-        code = fill(handle, cluster);
-    }
-    (void)sqlite3_close(handle);
-    rc = meta_sql_errno(code);
-    if (rc == 0) {
-        rc = publish(temporary, path);
-    }
-    if (rc != 0) {
-        errmsg_set(msg, "cannot create the Raft log %s: %s", path,
-                   err_text(rc));
-    }
-    remove_files(temporary);
-    sqlite3_free(temporary);
-    return rc;
-}
-
-/* The integer that a query gives, or -EBADMSG when it gives none. */
-static int query_integer(struct raft_log *log, const char *text, int64_t *ret)
-{
-    sqlite3_stmt *statement = NULL;
-    int code = sqlite3_prepare_v2(log->sql.handle, text, -1, &statement, NULL);
-    int rc = meta_sql_errno(code);
-
-    if (rc == 0) {
-        code = sqlite3_step(statement);
-        if (code == SQLITE_ROW) {
-            *ret = sqlite3_column_int64(statement, 0);
-        } else {
-            rc = code == SQLITE_DONE ? -EBADMSG : meta_sql_errno(code);
-        }
-    }
-    (void)sqlite3_finalize(statement);
+    rc = meta_create(path, "Raft log", sql, msg);
+    sqlite3_free(sql);
     return rc;
 }
 
@@ -187,15 +106,15 @@ static int check_store(struct raft_log *log,
     int64_t format = 0;
     int64_t found = 0;
     bool is_good = false;
-    int rc = query_integer(log, "PRAGMA application_id", &application);
+    int rc = meta_sql_integer(&log->sql, "PRAGMA application_id", &application);
 
     if (rc == 0 && application == LOG_APPLICATION_ID) {
-        rc = query_integer(log, "SELECT value FROM meta WHERE key = 'format'",
-                           &format);
+        rc = meta_sql_integer(
+            &log->sql, "SELECT value FROM meta WHERE key = 'format'", &format);
     }
     if (rc == 0 && application == LOG_APPLICATION_ID) {
-        rc = query_integer(log, "SELECT value FROM meta WHERE key = 'cluster'",
-                           &found);
+        rc = meta_sql_integer(
+            &log->sql, "SELECT value FROM meta WHERE key = 'cluster'", &found);
     }
     if (rc == 0 && application == LOG_APPLICATION_ID && format == LOG_FORMAT) {
         rc = meta_sql_errno(sqlite3_exec(log->sql.handle,

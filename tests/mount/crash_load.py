@@ -5,12 +5,12 @@ The journal's lines:
     intent NAME VERSION   NAME may be of this version from now on
     synced NAME VERSION   fsync of it returned
     gone NAME             its removal and the fsync of the directory returned
-Content of a version: see crash_names.py."""
+Content, mode and mtime of a version: see crash_names.py."""
 import os
 import random
 import sys
 
-from crash_names import content_of, size_of
+from crash_names import content_of, mode_of, mtime_of, size_of
 
 
 def main():
@@ -43,6 +43,8 @@ def main():
             view = memoryview(data)[lo:hi]
             while len(view) > 0:
                 view = view[os.write(fd, view):]
+        os.fchmod(fd, mode_of(name, version))
+        os.utime(fd, ns=(1, mtime_of(name, version)))
         synced = rng.random() < 0.7
         if synced:
             os.fsync(fd)

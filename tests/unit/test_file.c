@@ -926,6 +926,18 @@ START_TEST(what_is_set_of_an_empty_file_is_committed)
 }
 END_TEST
 
+START_TEST(a_close_ends_the_making_of_an_empty_file)
+{
+    struct file *file = create_file(1);
+    const struct file_set set = { .valid = FILE_SET_MODE, .mode = 0600 };
+
+    ck_assert_int_eq(file_flush(file), 0);
+    ck_assert(!file_hold(file, &set));
+    ck_assert_uint_eq(counts_now().n_commits, 0);
+    file_put(file);
+}
+END_TEST
+
 START_TEST(what_is_set_survives_a_failed_commit)
 {
     struct file *file = create_file(1);
@@ -1203,6 +1215,7 @@ static void add_durability(Suite *suite)
     tcase_add_test(tcase, what_is_set_of_a_new_file_comes_with_its_bytes);
     tcase_add_test(tcase, a_write_after_utimes_moves_the_time);
     tcase_add_test(tcase, what_is_set_of_an_empty_file_is_committed);
+    tcase_add_test(tcase, a_close_ends_the_making_of_an_empty_file);
     tcase_add_test(tcase, what_is_set_survives_a_failed_commit);
     tcase_add_test(tcase, who_shares_extents_is_no_longer_in_the_making);
     tcase_add_test(tcase, fsync_tells_once_of_bytes_that_nodes_have_lost);
